@@ -1,0 +1,175 @@
+//! What the tap has seen of a connection, readable from any thread.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::frame_scanner::{FLAG_ACK, Frame, kind};
+use crate::error::Loss;
+
+/// The windows' size before any SETTINGS or WINDOW_UPDATE (RFC 9113, 6.9.2).
+const DEFAULT_WINDOW: i64 = 65_535;
+/// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, 6.5.2).
+const INITIAL_WINDOW_SIZE: u16 = 0x4;
+
+/// How the inbound byte stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// End of file between two frames.
+    Orderly,
+    /// Anything else.
+    Broken(Loss),
+}
+
+/// A GOAWAY that the peer sent (RFC 9113, 6.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoAway {
+    /// The highest stream that the peer still serves.
+    pub last_stream: u32,
+    /// Its error code.
+    pub code: u32,
+}
+
+/// How much we may still send: what the peer's WINDOW_UPDATEs and SETTINGS allow less what was sent (RFC 9113, 6.9).
+#[derive(Debug)]
+struct SendWindows {
+    connection: i64,
+    initial: i64,
+    /// Each stream's window as difference to `initial`, so that a change of SETTINGS moves all at once (6.9.2).
+    streams: HashMap<u32, i64>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    settings_seen: AtomicBool,
+    /// When our SETTINGS left: its ACK gives the round-trip time (6.5.3 asks for the ACK at once).
+    settings_sent: Mutex<Option<Instant>>,
+    /// Microseconds; 0 while unknown.
+    rtt_us: AtomicU64,
+    goaway: Mutex<Option<GoAway>>,
+    ending: Mutex<Option<Ending>>,
+    windows: Mutex<SendWindows>,
+}
+
+impl Facts {
+    pub(crate) fn new() -> Self {
+        Facts {
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            settings_seen: AtomicBool::new(false),
+            settings_sent: Mutex::new(None),
+            rtt_us: AtomicU64::new(0),
+            goaway: Mutex::new(None),
+            ending: Mutex::new(None),
+            windows: Mutex::new(SendWindows {
+                connection: DEFAULT_WINDOW,
+                initial: DEFAULT_WINDOW,
+                streams: HashMap::new(),
+            }),
+        }
+    }
+
+    /// The peer's first SETTINGS has arrived: the connection stands (RFC 9113, 3.4).
+    pub(crate) fn settings_seen(&self) -> bool {
+        self.settings_seen.load(Relaxed)
+    }
+
+    pub(crate) fn goaway(&self) -> Option<GoAway> {
+        *self.goaway.lock()
+    }
+
+    /// The round-trip time in microseconds, once measured.
+    pub(crate) fn rtt_us(&self) -> Option<u64> {
+        Some(self.rtt_us.load(Relaxed)).filter(|us| *us > 0)
+    }
+
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.ending.lock().clone()
+    }
+
+    /// Keeps the first ending that is told: what follows is its consequence.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.ending.lock().get_or_insert(ending);
+    }
+
+    /// What the peer lets us send now: on the connection, and on `stream`. Below zero after SETTINGS that shrank it.
+    pub(crate) fn send_windows(&self, stream: u32) -> (i64, i64) {
+        let windows = self.windows.lock();
+        (
+            windows.connection,
+            windows.initial + windows.streams.get(&stream).unwrap_or(&0),
+        )
+    }
+
+    /// Forgets a stream that is over.
+    pub(crate) fn forget(&self, stream: u32) {
+        self.windows.lock().streams.remove(&stream);
+    }
+
+    pub(crate) fn received(&self, frame: &Frame<'_>) {
+        match frame.kind {
+            kind::SETTINGS if frame.flags & FLAG_ACK != 0 => {
+                if let Some(sent) = self.settings_sent.lock().take() {
+                    self.rtt_us.store((sent.elapsed().as_micros() as u64).max(1), Relaxed);
+                }
+            }
+            kind::SETTINGS => {
+                for setting in frame.payload.chunks_exact(6) {
+                    if u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW_SIZE {
+                        self.windows.lock().initial = i64::from(be_u32(&setting[2..]));
+                    }
+                }
+                self.settings_seen.store(true, Relaxed);
+            }
+            kind::WINDOW_UPDATE if frame.payload.len() >= 4 => {
+                let increment = i64::from(be_u32(frame.payload) & 0x7fff_ffff);
+                let mut windows = self.windows.lock();
+                match frame.stream {
+                    0 => windows.connection += increment,
+                    // Only streams that sent something are kept: else the peer could fill the table.
+                    stream => {
+                        if let Some(window) = windows.streams.get_mut(&stream) {
+                            *window += increment;
+                        }
+                    }
+                }
+            }
+            kind::GOAWAY if frame.payload.len() >= 8 => {
+                let last_stream = be_u32(frame.payload) & 0x7fff_ffff;
+                *self.goaway.lock() = Some(GoAway {
+                    last_stream,
+                    code: be_u32(&frame.payload[4..]),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn sent(&self, frame: &Frame<'_>) {
+        match frame.kind {
+            kind::DATA => {
+                let mut windows = self.windows.lock();
+                windows.connection -= frame.length as i64;
+                *windows.streams.entry(frame.stream).or_insert(0) -= frame.length as i64;
+            }
+            HEADERS => {
+                self.windows.lock().streams.entry(frame.stream).or_insert(0);
+            }
+            kind::SETTINGS if frame.flags & FLAG_ACK == 0 => {
+                self.settings_sent.lock().get_or_insert_with(Instant::now);
+            }
+            _ => {}
+        }
+    }
+}
+
+const HEADERS: u8 = 0x1;
+
+fn be_u32(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}

@@ -1,0 +1,302 @@
+//! A stream's receive side: the queue, the delivery mode, and how the end is told. No I/O, no locks.
+
+use std::collections::VecDeque;
+
+use crate::error::EndReason;
+use crate::message::{MAX_DATA, Message, Mode, Notice};
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: VecDeque<Message>,
+    /// Body bytes in the queue.
+    bytes: usize,
+    /// Bound on `bytes`; the flow-control window keeps a peer that plays by the rules below it.
+    max_bytes: usize,
+    mode: Mode,
+    /// `Mode::Count` has run out and the owner is not told yet.
+    passive_due: bool,
+    end: Option<EndReason>,
+    /// The reader or owner knows of the end, or wants to hear nothing more.
+    told: bool,
+}
+
+/// The queue's bound was passed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Overflow;
+
+impl Inbox {
+    pub(crate) fn new(mode: Mode, max_bytes: usize) -> Self {
+        Inbox {
+            queue: VecDeque::new(),
+            bytes: 0,
+            max_bytes,
+            mode,
+            passive_due: false,
+            end: None,
+            told: false,
+        }
+    }
+
+    /// Queues a message. Long data is cut into pieces of at most [`MAX_DATA`].
+    pub(crate) fn push(&mut self, message: Message) -> Result<(), Overflow> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        match message {
+            Message::Data(mut data) => {
+                if data.len() > self.max_bytes.saturating_sub(self.bytes) {
+                    return Err(Overflow);
+                }
+                self.bytes += data.len();
+                while data.len() > MAX_DATA {
+                    let piece = data.split_to(MAX_DATA);
+                    self.queue.push_back(Message::Data(piece));
+                }
+                if !data.is_empty() {
+                    self.queue.push_back(Message::Data(data));
+                }
+            }
+            Message::Done => {
+                self.queue.push_back(Message::Done);
+                self.end = Some(EndReason::Closed);
+            }
+            other => self.queue.push_back(other),
+        }
+        Ok(())
+    }
+
+    /// Nothing more will arrive, for this reason. The first reason stands.
+    pub(crate) fn end(&mut self, reason: EndReason) {
+        self.end.get_or_insert(reason);
+    }
+
+    /// The user closed the stream: what is queued stays readable, the owner hears nothing more.
+    pub(crate) fn close(&mut self) {
+        self.end(EndReason::Closed);
+        self.told = true;
+        self.passive_due = false;
+        if self.mode != Mode::Passive {
+            self.mode = Mode::Passive;
+            self.clear();
+        }
+    }
+
+    /// Takes what is queued, for the caller to drop where that may take its time.
+    pub(crate) fn clear(&mut self) -> VecDeque<Message> {
+        self.bytes = 0;
+        std::mem::take(&mut self.queue)
+    }
+
+    /// The next message for a reader.
+    pub(crate) fn pop(&mut self) -> Option<Message> {
+        let message = self.queue.pop_front()?;
+        self.bytes -= message.body_len();
+        if message == Message::Done {
+            self.told = true;
+        }
+        Some(message)
+    }
+
+    /// How the stream ended, once nothing is left to read. Asking is being told.
+    pub(crate) fn told_end(&mut self) -> Option<EndReason> {
+        if !self.queue.is_empty() {
+            return None;
+        }
+        let end = self.end.clone()?;
+        self.told = true;
+        Some(end)
+    }
+
+    /// The next thing to post to the owner; `None` when there is nothing or the mode says not to.
+    pub(crate) fn next_notice(&mut self) -> Option<Notice> {
+        if std::mem::take(&mut self.passive_due) {
+            return Some(Notice::Passive);
+        }
+        if self.mode == Mode::Passive {
+            return None;
+        }
+        if let Some(message) = self.pop() {
+            match self.mode {
+                Mode::Once => self.mode = Mode::Passive,
+                Mode::Count(n) if n > 1 => self.mode = Mode::Count(n - 1),
+                Mode::Count(_) => {
+                    self.mode = Mode::Passive;
+                    self.passive_due = true;
+                }
+                Mode::Active | Mode::Passive => {}
+            }
+            return Some(Notice::Message(message));
+        }
+        if self.told {
+            return None;
+        }
+        let end = self.end.clone()?;
+        self.told = true;
+        Some(if end == EndReason::Closed {
+            Notice::Closed
+        } else {
+            Notice::Error(end)
+        })
+    }
+
+    /// A reader that looks now finds a message or the end.
+    pub(crate) fn is_readable(&self) -> bool {
+        !self.queue.is_empty() || self.end.is_some()
+    }
+
+    /// [`Inbox::next_notice`] would give something.
+    pub(crate) fn has_notice(&self) -> bool {
+        self.passive_due
+            || (self.mode != Mode::Passive && (!self.queue.is_empty() || (self.end.is_some() && !self.told)))
+    }
+
+    /// The stream is over and nothing is left to tell of it.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.end.is_some() && self.told && self.queue.is_empty() && !self.passive_due
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Sets the mode as asked; see [`ModeChange`].
+    pub(crate) fn set_mode(&mut self, change: ModeChange) -> Result<(), ModeOutOfRange> {
+        self.mode = match change {
+            ModeChange::Set(mode) => {
+                self.passive_due = false;
+                mode
+            }
+            ModeChange::Add(n) => {
+                let current = if let Mode::Count(current) = self.mode {
+                    i32::from(current)
+                } else {
+                    0
+                };
+                let sum = current + i32::from(n);
+                if sum > i32::from(i16::MAX) {
+                    return Err(ModeOutOfRange);
+                }
+                self.passive_due = sum <= 0;
+                if sum > 0 {
+                    Mode::Count(sum as u16)
+                } else {
+                    Mode::Passive
+                }
+            }
+        };
+        Ok(())
+    }
+
+    /// Body bytes and messages queued.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        (self.bytes, self.queue.len())
+    }
+}
+
+/// What a caller asks for with `active`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeChange {
+    /// `true`, `false`, `once`.
+    Set(Mode),
+    /// `N`: added to what is left of an earlier count, as `inet:setopts/2` does; at zero or below the stream turns passive.
+    Add(i16),
+}
+
+/// A count above 32,767, `inet`'s own bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModeOutOfRange;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn data(n: usize) -> Message {
+        Message::Data(Bytes::from(vec![0; n]))
+    }
+
+    #[test]
+    fn reads_in_order_then_the_end_for_ever() {
+        let mut inbox = Inbox::new(Mode::Passive, 100);
+        inbox.push(data(3)).unwrap();
+        inbox.end(EndReason::Reset(8));
+        inbox.end(EndReason::Closed);
+        assert_eq!(inbox.told_end(), None);
+        assert_eq!(inbox.pop(), Some(data(3)));
+        assert!(!inbox.is_drained());
+        assert_eq!(inbox.told_end(), Some(EndReason::Reset(8)));
+        assert!(inbox.is_drained());
+        assert_eq!(inbox.told_end(), Some(EndReason::Reset(8)));
+    }
+
+    #[test]
+    fn an_error_between_two_onces_is_told_at_the_next() {
+        let mut inbox = Inbox::new(Mode::Once, 100);
+        inbox.push(data(1)).unwrap();
+        assert_eq!(inbox.next_notice(), Some(Notice::Message(data(1))));
+        inbox.end(EndReason::GoAway(0));
+        assert_eq!(inbox.next_notice(), None);
+        inbox.set_mode(ModeChange::Set(Mode::Once)).unwrap();
+        assert_eq!(inbox.next_notice(), Some(Notice::Error(EndReason::GoAway(0))));
+        assert_eq!(inbox.next_notice(), None);
+        assert!(inbox.is_drained());
+    }
+
+    #[test]
+    fn done_is_the_last_notice() {
+        let mut inbox = Inbox::new(Mode::Active, 100);
+        inbox.push(Message::Done).unwrap();
+        inbox.end(EndReason::Lost(crate::error::Loss::Os(104)));
+        assert_eq!(inbox.next_notice(), Some(Notice::Message(Message::Done)));
+        assert_eq!(inbox.next_notice(), None);
+        assert!(inbox.is_drained());
+    }
+
+    #[test]
+    fn a_count_runs_out_and_says_so() {
+        let mut inbox = Inbox::new(Mode::Passive, 100);
+        inbox.set_mode(ModeChange::Add(1)).unwrap();
+        inbox.set_mode(ModeChange::Add(1)).unwrap();
+        for n in 1..4 {
+            inbox.push(data(n)).unwrap();
+        }
+        assert_eq!(inbox.next_notice(), Some(Notice::Message(data(1))));
+        assert_eq!(inbox.next_notice(), Some(Notice::Message(data(2))));
+        assert_eq!(inbox.next_notice(), Some(Notice::Passive));
+        assert_eq!(inbox.next_notice(), None);
+        assert_eq!(inbox.set_mode(ModeChange::Add(-1)), Ok(()));
+        assert_eq!(inbox.next_notice(), Some(Notice::Passive));
+        inbox.set_mode(ModeChange::Add(i16::MAX)).unwrap();
+        assert_eq!(inbox.set_mode(ModeChange::Add(1)), Err(ModeOutOfRange));
+    }
+
+    #[test]
+    fn close_leaves_a_passive_queue_readable_and_silences_an_active_owner() {
+        let mut passive = Inbox::new(Mode::Passive, 100);
+        passive.push(data(1)).unwrap();
+        passive.close();
+        assert!(!passive.is_drained());
+        assert_eq!(passive.pop(), Some(data(1)));
+        assert!(passive.is_drained());
+
+        let mut active = Inbox::new(Mode::Active, 100);
+        active.push(data(1)).unwrap();
+        active.close();
+        assert_eq!(active.next_notice(), None);
+        assert!(active.is_drained());
+    }
+
+    #[test]
+    fn long_data_is_cut_and_the_bound_holds() {
+        let mut inbox = Inbox::new(Mode::Passive, MAX_DATA + 10);
+        inbox.push(data(MAX_DATA + 1)).unwrap();
+        assert_eq!(inbox.push(data(10)), Err(Overflow));
+        assert_eq!(inbox.pop().map(|m| m.body_len()), Some(MAX_DATA));
+        assert_eq!(inbox.pop().map(|m| m.body_len()), Some(1));
+    }
+}

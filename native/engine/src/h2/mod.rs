@@ -1,0 +1,28 @@
+//! HTTP/2 (RFC 9113) streams over the h2 crate.
+//!
+//! A [`Stream`] is what users hold: queues, modes and windows behind one short lock. A connection owns the socket and h2's state
+//! machine and is driven by whoever holds its baton: its task, or a caller inline. A pump moves messages between the two.
+
+mod baton;
+mod connection;
+mod credit;
+mod facts;
+mod frame_scanner;
+mod inbox;
+mod info;
+mod open;
+mod options;
+mod outbox;
+mod pump;
+mod ready;
+mod spin;
+mod stream;
+mod tap;
+
+pub use credit::FlowControl;
+pub use facts::GoAway;
+pub use inbox::{ModeChange, ModeOutOfRange};
+pub use info::{ConnectedInfo, Endpoints, Info, StreamState};
+pub use options::{ConnectionOptions, RequestHead, StreamOptions};
+pub use outbox::Payload;
+pub use stream::{Received, Stream};

@@ -1,0 +1,165 @@
+//! From a stream that is only made to one that runs: look-up, TCP, TLS, HTTP/2's preface, the request, the peer's SETTINGS, all under
+//! one deadline. The task that opens a connection goes on to drive it.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Sleep, sleep};
+
+use super::connection::{Connection, Io, Place, panic_text};
+use super::facts::Facts;
+use super::info::Endpoints;
+use super::pump::Pump;
+use super::ready::ReadyFlag;
+use super::stream::{Link, Phase, Stream};
+use super::tap::{Allowance, Tap};
+use crate::error::{EndReason, OpenError};
+use crate::net;
+use crate::outlet::{Life, Outlet};
+
+/// How long the goodbye (RST_STREAM, GOAWAY, TLS close_notify) may take to leave when the peer has stopped reading.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+impl<O: Outlet> Stream<O> {
+    /// Opens the stream in the background: [`Life::Opened`] or [`Life::Failed`] tells how it went, the latter not later than
+    /// `deadline` from now.
+    ///
+    /// # Errors
+    /// [`OpenError::Already`] when it was called before, and [`OpenError::Request`] for a request that HTTP/2 cannot carry.
+    pub fn open(self: &Arc<Self>, deadline: Option<Duration>) -> Result<(), OpenError> {
+        let scheme = if self.options.dial.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let request = self.options.request.to_request(scheme)?;
+        let mut state = self.state.lock();
+        if state.phase != Phase::Idle {
+            return Err(OpenError::Already);
+        }
+        state.phase = Phase::Opening;
+        drop(state);
+        self.runtime.spawn(self.clone().live(request, deadline));
+        Ok(())
+    }
+
+    /// The stream's whole life.
+    async fn live(self: Arc<Self>, request: http::Request<()>, deadline: Option<Duration>) {
+        // Boxed, so that the memory of opening, TLS handshake and all, is free again once the stream is open.
+        let mut opening: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(establish(self.clone(), request));
+        let guarded = poll_fn(
+            |cx| match catch_unwind(AssertUnwindSafe(|| opening.as_mut().poll(cx))) {
+                Ok(poll) => poll,
+                Err(panic) => Poll::Ready(Err(OpenError::Ended(EndReason::Panic(panic_text(&*panic))))),
+            },
+        );
+        let opened = tokio::select! {
+            opened = guarded => opened,
+            () = expiry(deadline) => Err(OpenError::Timeout),
+            () = self.cancelled.notified() => Err(OpenError::Ended(EndReason::Closed)),
+        };
+        drop(opening);
+        match opened {
+            Ok(connection) => {
+                self.outlet.life(Life::Opened);
+                connection_task(connection).await;
+            }
+            Err(error) => {
+                if let Some(link) = self.link.get() {
+                    link.connection.abandon();
+                }
+                self.fail(EndReason::Closed);
+                self.outlet.life(Life::Failed(error));
+            }
+        }
+    }
+}
+
+async fn expiry(deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => sleep(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Connects and sends the request; done when the peer's SETTINGS have come (RFC 9113, 3.4), which prove that it speaks HTTP/2.
+async fn establish<O: Outlet>(
+    stream: Arc<Stream<O>>,
+    request: http::Request<()>,
+) -> Result<Arc<Connection<O>>, OpenError> {
+    let net::Connected {
+        transport,
+        peer,
+        local,
+        tls,
+    } = net::connect(&stream.options.dial).await.map_err(OpenError::Connect)?;
+    let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
+    let connection = Connection::new(facts.clone(), allowance.clone(), Endpoints { peer, local, tls });
+    let io: Box<dyn Io> = Box::new(transport);
+    allowance.set(usize::MAX, true);
+    let tap = Tap::new(io, facts, allowance);
+    let failed = |error: h2::Error| OpenError::Ended(connection.end_reason(&error));
+    // The request goes out with the preface, without waiting for SETTINGS: one round trip less (RFC 9113, 3.4 allows it).
+    let (mut opener, h2) = stream
+        .options
+        .connection
+        .builder()
+        .handshake::<_, Bytes>(tap)
+        .await
+        .map_err(failed)?;
+    let (response, sending) = opener
+        .send_request(request, false)
+        .map_err(|error| OpenError::Request(error.to_string()))?;
+    drop(opener);
+    let id = sending.stream_id().as_u32();
+    connection.start(h2, |ready: Arc<ReadyFlag<O>>| {
+        let link = Link {
+            connection: connection.clone(),
+            ready: ready.clone(),
+            id,
+        };
+        // Set once: only one opening gets here, see `Phase`.
+        let _ = stream.link.set(link);
+        Pump::new(stream.clone(), response, sending, ready)
+    });
+    poll_fn(|cx| {
+        connection.register_task(cx.waker());
+        let over = connection.drive(Place::Task).is_ready();
+        if connection.facts.settings_seen() {
+            stream.state.lock().phase = Phase::Open;
+            Poll::Ready(Ok(()))
+        } else if over {
+            let reason = stream.state.lock().inbox.told_end().unwrap_or(EndReason::Closed);
+            Poll::Ready(Err(OpenError::Ended(reason)))
+        } else {
+            Poll::Pending
+        }
+    })
+    .await?;
+    Ok(connection)
+}
+
+/// Drives the connection until it is over. When no stream is left, the goodbye gets [`CLOSE_GRACE`] to leave.
+async fn connection_task<O: Outlet>(connection: Arc<Connection<O>>) {
+    let mut grace: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        connection.register_task(cx.waker());
+        if connection.drive(Place::Task).is_ready() {
+            return Poll::Ready(());
+        }
+        if connection.is_idle() {
+            let grace = grace.get_or_insert_with(|| Box::pin(sleep(CLOSE_GRACE)));
+            if grace.as_mut().poll(cx).is_ready() {
+                connection.abandon();
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,102 @@
+//! What a stream is opened with.
+
+use http::{HeaderMap, Request, Uri, uri::PathAndQuery};
+
+use super::credit::FlowControl;
+use crate::error::OpenError;
+use crate::message::Mode;
+use crate::net::Dial;
+
+/// The request that opens a stream. Checked by the caller as far as HTTP asks; what h2 still refuses is an [`OpenError::Request`].
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    /// The method token.
+    pub method: String,
+    /// `:authority`: host, with the port unless it is the scheme's own.
+    pub authority: String,
+    /// `:path`: path and query.
+    pub path: String,
+    /// Header fields, names in lower case.
+    pub headers: HeaderMap,
+}
+
+/// Everything about a stream that is settled when it is made. Sizes in bytes.
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    /// The request.
+    pub request: RequestHead,
+    /// Whom to connect to, and how.
+    pub dial: Dial,
+    /// How messages reach the owner at first.
+    pub mode: Mode,
+    /// Who gives received bytes back.
+    pub flow_control: FlowControl,
+    /// Deliver 1xx responses.
+    pub informational: bool,
+    /// Bound on received and unread body bytes.
+    pub max_recv_buffer: usize,
+    /// Bound on bytes queued beyond the peer's window.
+    pub max_send_buffer: usize,
+    /// How long a sender waits for room, in milliseconds: 0 not at all, `None` for ever. The engine only hands it back.
+    pub send_timeout: Option<u64>,
+    /// How long a reader waits, in milliseconds, `None` for ever. The engine only hands it back.
+    pub recv_timeout: Option<u64>,
+    /// Limits of the connection.
+    pub connection: ConnectionOptions,
+}
+
+/// Limits of a connection that we tell the peer. Sizes in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionOptions {
+    /// The receive window of each stream: at a round-trip time T it bounds the throughput to window / T.
+    pub initial_window_size: u32,
+    /// The receive window of the connection. Larger than a stream's, so that one unread stream does not stop the others.
+    pub connection_window_size: u32,
+    /// The longest frame we take: 16,384 to 16,777,215 (RFC 9113, 6.5.2).
+    pub max_frame_size: u32,
+    /// The largest header list we take, against header bombs (RFC 9113, 10.5.1).
+    pub max_header_list_size: u32,
+}
+
+/// Bytes that h2 takes from our own queue ahead of the socket, per stream.
+const H2_SEND_BUFFER: usize = 512 * 1024;
+
+impl ConnectionOptions {
+    pub(crate) fn builder(&self) -> h2::client::Builder {
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(self.initial_window_size)
+            .initial_connection_window_size(self.connection_window_size)
+            .max_frame_size(self.max_frame_size)
+            .max_header_list_size(self.max_header_list_size)
+            .max_send_buffer_size(H2_SEND_BUFFER)
+            // Nobody reads pushed streams here (RFC 9113, 8.4): a peer that pushes all the same breaks the protocol.
+            .enable_push(false)
+            // h2 counts small DATA frames that nobody has read and hangs up on too many. Ours are read at once into the
+            // stream's queue, which the flow-control window and `max_recv_buffer` bound; but one read of the socket can
+            // bring more of them than the budget that h2 derives from the window.
+            .data_frame_budget(usize::MAX >> 1);
+        builder
+    }
+}
+
+impl RequestHead {
+    pub(crate) fn to_request(&self, scheme: &'static str) -> Result<Request<()>, OpenError> {
+        let bad = |what: &dyn std::fmt::Display| OpenError::Request(what.to_string());
+        let path = PathAndQuery::try_from(self.path.as_str()).map_err(|e| bad(&e))?;
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(self.authority.as_str())
+            .path_and_query(path)
+            .build()
+            .map_err(|e| bad(&e))?;
+        let mut request = Request::builder()
+            .method(self.method.as_str())
+            .uri(uri)
+            .body(())
+            .map_err(|e| bad(&e))?;
+        *request.version_mut() = http::Version::HTTP_2;
+        *request.headers_mut() = self.headers.clone();
+        Ok(request)
+    }
+}

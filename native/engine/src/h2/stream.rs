@@ -1,0 +1,441 @@
+//! A stream as its users see it: send, recv, consume, modes, close. Each call takes one short lock and never waits.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use http::HeaderMap;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::connection::{Connection, Place};
+use super::credit::Credit;
+use super::inbox::{Inbox, ModeChange, ModeOutOfRange};
+use super::options::StreamOptions;
+use super::outbox::{Fin, Outbox, Payload};
+use super::ready::ReadyFlag;
+use super::spin::Spin;
+use crate::error::{ConsumeError, EndReason, RecvError, SendError};
+use crate::message::{Message, Mode};
+use crate::outlet::{Life, Outlet};
+
+/// How far a stream has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Made, not connected.
+    Idle,
+    /// A connect is under way.
+    Opening,
+    /// It was open once. Whether it still is, the inbox knows.
+    Open,
+}
+
+/// One HTTP/2 stream. See the module's text.
+pub struct Stream<O: Outlet> {
+    pub(super) outlet: O,
+    pub(super) options: StreamOptions,
+    pub(super) runtime: Handle,
+    pub(super) state: Mutex<State<O>>,
+    pub(super) link: OnceLock<Link<O>>,
+    /// Wakes an opening that is to be given up.
+    pub(super) cancelled: Notify,
+    /// The caller has waited for something since it last sent: its next send is driven inline, for the answer it waits for hangs on
+    /// it. A sender that did not wait is likely to send again at once, and its sends are left to the task, which writes many at a time.
+    turn: AtomicBool,
+}
+
+/// What [`Stream::recv`] came to.
+#[derive(Debug, PartialEq)]
+pub enum Received {
+    /// The next message.
+    Message(Message),
+    /// Nothing yet, but it will not be long: give way to others and call again.
+    Nothing,
+    /// Nothing yet. The waiter is woken when it should call again.
+    Wait,
+}
+
+/// Where an open stream lives.
+pub(super) struct Link<O: Outlet> {
+    pub(super) connection: Arc<Connection<O>>,
+    pub(super) ready: Arc<ReadyFlag<O>>,
+    pub(super) id: u32,
+}
+
+/// What the stream's lock guards. Never held while calling into another stream; h2's own lock may be taken inside it, not the
+/// other way round.
+pub(super) struct State<O: Outlet> {
+    pub(super) phase: Phase,
+    pub(super) owner: O::Owner,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    pub(super) credit: Credit,
+    /// h2's handle to give window back by, while the stream runs.
+    pub(super) flow: Option<h2::FlowControl>,
+    /// The user has closed the stream or is gone.
+    pub(super) closing: bool,
+    reader: Option<O::Waiter>,
+    spin: Spin,
+    /// Who waits for room, and for how much.
+    senders: Vec<(usize, O::Waiter)>,
+    drained_told: bool,
+}
+
+impl<O: Outlet> std::fmt::Debug for Stream<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream")
+            .field("id", &self.link.get().map(|l| l.id))
+            .finish_non_exhaustive()
+    }
+}
+
+impl<O: Outlet> Stream<O> {
+    /// A stream that is not connected yet: see [`Stream::open`].
+    pub fn new(options: StreamOptions, owner: O::Owner, outlet: O, runtime: Handle) -> Arc<Self> {
+        let state = State {
+            phase: Phase::Idle,
+            owner,
+            inbox: Inbox::new(options.mode, options.max_recv_buffer),
+            outbox: Outbox::new(options.max_send_buffer),
+            credit: Credit::new(options.flow_control, options.connection.initial_window_size),
+            flow: None,
+            closing: false,
+            reader: None,
+            spin: Spin::default(),
+            senders: Vec::new(),
+            drained_told: false,
+        };
+        Arc::new(Stream {
+            outlet,
+            options,
+            runtime,
+            state: Mutex::new(state),
+            link: OnceLock::new(),
+            cancelled: Notify::new(),
+            turn: AtomicBool::new(true),
+        })
+    }
+
+    /// What it was made with.
+    pub fn options(&self) -> &StreamOptions {
+        &self.options
+    }
+
+    /// Queues body bytes, with `fin` as the last. Takes all or nothing.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send(&self, payload: Payload<'_>, fin: bool) -> Result<(), SendError> {
+        let mut state = self.sendable()?;
+        if !state.outbox.has_room(payload.len()) {
+            return Err(SendError::Full(self.options.send_timeout));
+        }
+        if payload.len() == 0 && !fin {
+            return Ok(());
+        }
+        state.outbox.push(payload);
+        if fin {
+            state.outbox.finish(Fin::Data);
+        }
+        drop(state);
+        self.push_out();
+        Ok(())
+    }
+
+    /// Queues trailing header fields behind all data; our side ends with them.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send_trailers(&self, trailers: HeaderMap) -> Result<(), SendError> {
+        let mut state = self.sendable()?;
+        state.outbox.finish(Fin::Trailers(trailers));
+        drop(state);
+        self.push_out();
+        Ok(())
+    }
+
+    fn sendable(&self) -> Result<parking_lot::MutexGuard<'_, State<O>>, SendError> {
+        let state = self.state.lock();
+        if state.inbox.is_ended() {
+            Err(SendError::Closed)
+        } else if state.phase != Phase::Open {
+            Err(SendError::NotConnected)
+        } else if !state.outbox.is_open() {
+            Err(SendError::StreamClosed)
+        } else {
+            Ok(state)
+        }
+    }
+
+    /// Has `waiter` woken when `size` bytes may have room, or the stream ends. False when there is no need to wait.
+    pub fn await_room(&self, size: usize, waiter: impl FnOnce() -> O::Waiter) -> bool {
+        let mut state = self.state.lock();
+        let wait = !state.inbox.is_ended() && state.outbox.is_open() && !state.outbox.has_room(size);
+        if wait {
+            state.senders.push((size, waiter()));
+        }
+        wait
+    }
+
+    /// Gets what was queued onto the wire, by this thread if the caller will wait for an answer and nobody else is driving.
+    fn push_out(&self) {
+        let Some(link) = self.link.get() else { return };
+        link.ready.mark();
+        if self.turn.swap(false, Relaxed) {
+            let _ = link.connection.drive(Place::Sender);
+        } else {
+            link.connection.drive_soon();
+        }
+    }
+
+    /// The next message, or what to do when there is none yet: see [`Received`]. `id` is the waiter's identity.
+    ///
+    /// # Errors
+    /// See [`RecvError`].
+    pub fn recv(self: &Arc<Self>, id: u64, waiter: impl FnOnce() -> O::Waiter) -> Result<Received, RecvError> {
+        self.turn.store(true, Relaxed);
+        let mut driven = false;
+        loop {
+            let mut state = self.state.lock();
+            let mode = state.inbox.mode();
+            if mode != Mode::Passive && !state.inbox.is_ended() {
+                return Err(RecvError::ActiveMode(mode));
+            }
+            if let Some(message) = state.inbox.pop() {
+                state.spin.found_something();
+                state.took(message.body_len());
+                self.tell_if_drained(&state);
+                return Ok(Received::Message(message));
+            }
+            if let Some(end) = state.inbox.told_end() {
+                self.tell_if_drained(&state);
+                return Err(RecvError::Ended(end));
+            }
+            if state.phase != Phase::Open {
+                return Err(RecvError::NotConnected);
+            }
+            if let Some(other) = state.reader.as_ref().map(O::waiter_id).filter(|other| *other != id) {
+                return Err(RecvError::Busy(other));
+            }
+            match self.link.get() {
+                // What we wait for may have arrived at the socket already.
+                Some(link) if !driven => {
+                    drop(state);
+                    let _ = link.connection.drive(Place::Reader);
+                    driven = true;
+                }
+                _ if state.spin.found_nothing() => return Ok(Received::Nothing),
+                _ => {
+                    state.reader = Some(waiter());
+                    return Ok(Received::Wait);
+                }
+            }
+        }
+    }
+
+    /// Forgets the waiters with identity `id`: they have given up, or are dead. True when there was one.
+    pub fn forget_waiter(&self, id: u64) -> bool {
+        let mut state = self.state.lock();
+        let reader = state.reader.take_if(|reader| O::waiter_id(reader) == id).is_some();
+        let before = state.senders.len();
+        state.senders.retain(|(_, sender)| O::waiter_id(sender) != id);
+        reader || state.senders.len() < before
+    }
+
+    /// Gives `n` received bytes back to the windows of the stream and the connection.
+    ///
+    /// # Errors
+    /// See [`ConsumeError`]. After the end there is no window left to manage, and nothing to complain about.
+    pub fn consume(&self, n: usize) -> Result<(), ConsumeError> {
+        let mut state = self.state.lock();
+        if state.inbox.is_ended() {
+            return Ok(());
+        }
+        if state.phase != Phase::Open {
+            return Err(ConsumeError::NotConnected);
+        }
+        let due = state.credit.consume(n).map_err(ConsumeError::TooMuch)?;
+        state.give_back(due);
+        Ok(())
+    }
+
+    /// Changes the delivery mode. What is queued goes to the owner at once as far as the mode allows. False when the stream is over
+    /// and its end told: then the mode changes nothing any more.
+    ///
+    /// # Errors
+    /// [`ModeOutOfRange`]: the count would pass 32,767.
+    pub fn set_mode(self: &Arc<Self>, change: ModeChange) -> Result<bool, ModeOutOfRange> {
+        let mut state = self.state.lock();
+        if state.inbox.is_drained() {
+            return Ok(false);
+        }
+        state.inbox.set_mode(change)?;
+        let deliver = state.wants_delivery();
+        drop(state);
+        if deliver {
+            self.deliver_soon();
+        }
+        Ok(true)
+    }
+
+    /// Posts to `owner` from now on.
+    pub fn set_owner(&self, owner: O::Owner) {
+        self.state.lock().owner = owner;
+    }
+
+    /// Ends the stream at its user's wish: RST_STREAM(CANCEL) if it still runs. Nothing is posted to the owner after this returns;
+    /// what was queued in passive mode can still be read.
+    pub fn close(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.closing, true) {
+            return;
+        }
+        state.inbox.close();
+        let much = state.outbox.queued() > 0;
+        let garbage = state.outbox.clear();
+        let waited_for = state.is_waited_for();
+        drop(state);
+        self.cancelled.notify_one();
+        // Freeing much can take long, and only the engine's threads wake waiters: neither is for the caller's thread.
+        if much || waited_for {
+            let stream = self.clone();
+            self.runtime.spawn(async move {
+                drop(garbage);
+                stream.wake_everybody();
+            });
+        }
+        if let Some(link) = self.link.get() {
+            link.ready.mark();
+            let _ = link.connection.drive(Place::Sender);
+        }
+    }
+
+    /// Ends the stream because the engine stops: its users hear that it is closed. Engine threads only.
+    pub fn abort(self: &Arc<Self>) {
+        self.state.lock().closing = true;
+        self.cancelled.notify_one();
+        self.fail(EndReason::Closed);
+        if let Some(link) = self.link.get() {
+            link.ready.mark();
+            link.connection.drive_soon();
+        }
+    }
+
+    /// Closes the stream whose keeper is gone: nobody will read what is queued.
+    pub fn bury(self: &Arc<Self>) {
+        self.close();
+        let mut state = self.state.lock();
+        state.drained_told = true;
+        let garbage = state.inbox.clear();
+        drop(state);
+        if !garbage.is_empty() {
+            self.runtime.spawn(async move { drop(garbage) });
+        }
+    }
+
+    /// Ends the stream for `reason`. Engine threads only.
+    pub(super) fn fail(&self, reason: EndReason) {
+        let mut state = self.state.lock();
+        state.inbox.end(reason);
+        drop(state.outbox.clear());
+        state.flow = None;
+        drop(state);
+        self.wake_everybody();
+        self.deliver();
+    }
+
+    fn wake_everybody(&self) {
+        let mut state = self.state.lock();
+        let waiters: Vec<_> = state.senders.drain(..).map(|(_, waiter)| waiter).collect();
+        let reader = state.reader.take();
+        drop(state);
+        waiters
+            .into_iter()
+            .chain(reader)
+            .for_each(|waiter| self.outlet.wake(waiter));
+    }
+
+    /// Posts what the mode allows and wakes a reader that has something to read. Engine threads only. The lock is held while
+    /// posting, message by message: so the order is kept, and after `close` has had the lock nothing is posted.
+    pub(super) fn deliver(&self) {
+        loop {
+            let mut state = self.state.lock();
+            if state.reader_should_look()
+                && let Some(reader) = state.reader.take()
+            {
+                self.outlet.wake(reader);
+            }
+            while let Some(sender) = state.next_sender() {
+                self.outlet.wake(sender);
+            }
+            let Some(notice) = state.inbox.next_notice() else {
+                if state.inbox.is_drained() && !std::mem::replace(&mut state.drained_told, true) {
+                    self.outlet.life(Life::Drained);
+                }
+                return;
+            };
+            let size = if let crate::message::Notice::Message(message) = &notice {
+                message.body_len()
+            } else {
+                0
+            };
+            self.outlet.notify(&state.owner, notice);
+            state.took(size);
+            self.turn.store(true, Relaxed);
+        }
+    }
+
+    /// [`Stream::deliver`] for callers on other threads than the engine's.
+    pub(super) fn deliver_soon(self: &Arc<Self>) {
+        let stream = self.clone();
+        self.runtime.spawn(async move { stream.deliver() });
+    }
+
+    fn tell_if_drained(self: &Arc<Self>, state: &State<O>) {
+        if state.inbox.is_drained() && !state.drained_told {
+            self.deliver_soon();
+        }
+    }
+}
+
+impl<O: Outlet> State<O> {
+    /// Some process waits for something to read or for room to send.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.reader.is_some() || !self.senders.is_empty()
+    }
+
+    /// A reader, a sender or an active owner should hear something.
+    pub(super) fn wants_delivery(&self) -> bool {
+        self.reader_should_look()
+            || self.inbox.has_notice()
+            || self.senders.iter().any(|(size, _)| self.outbox.has_room(*size))
+    }
+
+    /// The first sender in line for whom there is room.
+    fn next_sender(&mut self) -> Option<O::Waiter> {
+        let first = self.senders.iter().position(|(size, _)| self.outbox.has_room(*size))?;
+        Some(self.senders.remove(first).1)
+    }
+
+    fn reader_should_look(&self) -> bool {
+        self.reader.is_some() && (self.inbox.is_readable() || self.inbox.mode() != Mode::Passive)
+    }
+
+    fn took(&mut self, n: usize) {
+        if n > 0
+            && let Some(due) = self.credit.taken(n)
+        {
+            self.give_back(due);
+        }
+    }
+
+    fn give_back(&mut self, n: usize) {
+        if n > 0
+            && let Some(flow) = &mut self.flow
+        {
+            // It fails when more is given back than was received, which `Credit` rules out.
+            let released = flow.release_capacity(n);
+            debug_assert!(released.is_ok(), "{released:?}");
+        }
+    }
+}

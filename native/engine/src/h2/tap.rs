@@ -1,0 +1,330 @@
+//! A tap on the byte stream between the h2 crate and the socket.
+//!
+//! It reads what the h2 crate does not tell (the peer's SETTINGS, GOAWAY's last stream, how the stream of bytes ended), counts,
+//! and puts a bound on what one round of driving may read or write: a NIF call must not work longer than a millisecond.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::facts::{Ending, Facts};
+use super::frame_scanner::FrameScanner;
+use crate::error::Loss;
+use crate::net::{self, TlsError};
+
+/// The client connection preface, "PRI * HTTP/2.0..." (RFC 9113, 3.4).
+const PREFACE_LEN: usize = 24;
+
+/// What one round of driving may still move. Shared by the driver, which fills it, and the tap, which draws on it.
+#[derive(Debug, Default)]
+pub(crate) struct Allowance {
+    /// Whether to read at all. What is not read now has its wake-up still to come, or somebody has a note of it.
+    reads: AtomicBool,
+    read: AtomicUsize,
+    write: AtomicUsize,
+}
+
+impl Allowance {
+    pub(crate) fn set(&self, bytes: usize, reads: bool) {
+        self.reads.store(reads, Relaxed);
+        self.read.store(bytes, Relaxed);
+        self.write.store(bytes, Relaxed);
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Tap<S> {
+    stream: S,
+    facts: Arc<Facts>,
+    allowance: Arc<Allowance>,
+    inbound: FrameScanner,
+    outbound: FrameScanner,
+    /// Why nothing can be written any more, see [`Tap::write_failed`].
+    write_error: Option<io::Error>,
+}
+
+impl<S> Tap<S> {
+    pub(crate) fn new(stream: S, facts: Arc<Facts>, allowance: Arc<Allowance>) -> Self {
+        Tap {
+            stream,
+            facts,
+            allowance,
+            inbound: FrameScanner::new(0),
+            outbound: FrameScanner::new(PREFACE_LEN),
+            write_error: None,
+        }
+    }
+
+    fn wrote(&mut self, mut n: usize, bufs: &[IoSlice<'_>]) {
+        draw(&self.allowance.write, n);
+        self.facts.bytes_out.fetch_add(n as u64, Relaxed);
+        for buf in bufs {
+            let part = n.min(buf.len());
+            self.outbound.scan(&buf[..part], |frame| self.facts.sent(&frame));
+            n -= part;
+            if n == 0 {
+                break;
+            }
+        }
+    }
+
+    /// A peer that hangs up often says why first: a response that needs no more of the request, a TLS alert. It lies in the socket
+    /// yet when writing fails, and h2 would not read it any more. So what is written from then on goes nowhere, h2 reads what is
+    /// left, and the failure is told when there is nothing more to read and no end either.
+    fn write_failed(&mut self, cx: &Context<'_>, error: io::Error) {
+        self.write_error.get_or_insert(error);
+        cx.waker().wake_by_ref();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.allowance.reads.load(Relaxed) || spent(&this.allowance.read, cx) {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let stream = &mut this.stream;
+        let read = match &this.write_error {
+            None => Pin::new(stream).poll_read(cx, buf),
+            // Whether anything is left is asked of the socket itself: tokio may not know of it yet.
+            Some(_) => net::reading_eagerly(|| Pin::new(stream).poll_read(cx, buf)),
+        };
+        match read {
+            Poll::Ready(Ok(())) => {
+                let new = &buf.filled()[before..];
+                if new.is_empty() && buf.remaining() > 0 {
+                    let whole = this.inbound.at_boundary();
+                    this.facts.end(if whole {
+                        Ending::Orderly
+                    } else {
+                        Ending::Broken(Loss::TruncatedFrame)
+                    });
+                }
+                draw(&this.allowance.read, new.len());
+                this.facts.bytes_in.fetch_add(new.len() as u64, Relaxed);
+                this.inbound.scan(new, |frame| this.facts.received(&frame));
+                Poll::Ready(Ok(()))
+            }
+            // Many peers close TCP without TLS's close_notify. HTTP/2 marks the end of every message itself (END_STREAM), so
+            // nothing can be cut off unnoticed, and the end of file counts as such (RFC 9113, 9.2 asks for no close_notify).
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof && this.inbound.at_boundary() => {
+                this.facts.end(Ending::Orderly);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                this.facts.end(Ending::Broken(loss(&error)));
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => match this.write_error.take() {
+                Some(error) => {
+                    this.facts.end(Ending::Broken(loss(&error)));
+                    Poll::Ready(Err(error))
+                }
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if spent(&this.allowance.write, cx) {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut this.stream).poll_write(cx, buf) {
+            Poll::Ready(Ok(n)) => {
+                this.wrote(n, &[IoSlice::new(buf)]);
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => {
+                this.write_failed(cx, error);
+                Poll::Ready(Ok(buf.len()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if spent(&this.allowance.write, cx) {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut this.stream).poll_write_vectored(cx, bufs) {
+            Poll::Ready(Ok(n)) => {
+                this.wrote(n, bufs);
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => {
+                this.write_failed(cx, error);
+                Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Err(error)) => {
+                self.write_failed(cx, error);
+                Poll::Ready(Ok(()))
+            }
+            other => other,
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// True when the round's allowance is used up. Then the task is woken, so that another round follows.
+fn spent(allowance: &AtomicUsize, cx: &Context<'_>) -> bool {
+    let spent = allowance.load(Relaxed) == 0;
+    if spent {
+        cx.waker().wake_by_ref();
+    }
+    spent
+}
+
+fn draw(allowance: &AtomicUsize, n: usize) {
+    allowance.store(allowance.load(Relaxed).saturating_sub(n), Relaxed);
+}
+
+fn loss(error: &io::Error) -> Loss {
+    if let Some(code) = error.raw_os_error() {
+        Loss::Os(code)
+    } else if let Some(tls) = TlsError::from_io(error) {
+        Loss::TlsAlert(tls.alert(), tls.text())
+    } else if error.kind() == io::ErrorKind::UnexpectedEof {
+        Loss::TruncatedFrame
+    } else {
+        Loss::Other(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    fn tap<S>(stream: S) -> (Tap<S>, Arc<Facts>, Arc<Allowance>) {
+        let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
+        allowance.set(usize::MAX, true);
+        (Tap::new(stream, facts.clone(), allowance.clone()), facts, allowance)
+    }
+
+    #[tokio::test]
+    async fn sees_settings_goaway_and_an_orderly_end() {
+        let (near, mut far) = duplex(1024);
+        let (mut tap, facts, _) = tap(near);
+        far.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0])
+            .await
+            .unwrap();
+        far.write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 11])
+            .await
+            .unwrap();
+        drop(far);
+        let mut all = Vec::new();
+        tap.read_to_end(&mut all).await.unwrap();
+        assert!(facts.settings_seen());
+        assert_eq!(facts.goaway().map(|g| (g.last_stream, g.code)), Some((5, 11)));
+        assert_eq!(facts.ending(), Some(Ending::Orderly));
+        assert_eq!(facts.send_windows(1), (65_535, 65_536));
+    }
+
+    #[tokio::test]
+    async fn an_end_inside_a_frame_is_a_loss() {
+        let (near, mut far) = duplex(1024);
+        let (mut tap, facts, _) = tap(near);
+        far.write_all(&[0, 0, 6, 4, 0]).await.unwrap();
+        drop(far);
+        tap.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(facts.ending(), Some(Ending::Broken(Loss::TruncatedFrame)));
+    }
+
+    #[tokio::test]
+    async fn counts_what_leaves_against_the_windows() {
+        let (near, _far) = duplex(1024);
+        let (mut tap, facts, _) = tap(near);
+        tap.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        tap.write_all(&[0, 0, 3, 0, 0, 0, 0, 0, 1, 7, 7, 7]).await.unwrap();
+        assert_eq!(facts.send_windows(1), (65_532, 65_532));
+        assert_eq!(facts.bytes_out.load(Relaxed), 36);
+    }
+
+    /// Takes nothing, and has something to say.
+    struct HungUp<'a>(&'a [u8]);
+
+    impl AsyncRead for HungUp<'_> {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if self.0.is_empty() {
+                return Poll::Pending;
+            }
+            buf.put_slice(self.0);
+            self.0 = &[];
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for HungUp<'_> {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_said_before_it_hung_up_is_read_ahead_of_the_failure() {
+        let (mut tap, facts, _) = tap(HungUp(b"last words"));
+        tap.write_all(b"too late").await.unwrap();
+        let mut buf = [0; 10];
+        tap.read_exact(&mut buf).await.unwrap();
+        assert_eq!(&buf, b"last words");
+        assert_eq!(tap.read_u8().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(matches!(facts.ending(), Some(Ending::Broken(_))));
+    }
+
+    #[tokio::test]
+    async fn an_exhausted_allowance_stops_and_wakes() {
+        let (near, mut far) = duplex(1024);
+        let (mut tap, _, allowance) = tap(near);
+        far.write_all(&[0; 64]).await.unwrap();
+        allowance.set(0, true);
+        let mut buf = [0; 64];
+        let mut waited = 0;
+        let n = std::future::poll_fn(|cx| {
+            let mut read = ReadBuf::new(&mut buf);
+            match Pin::new(&mut tap).poll_read(cx, &mut read) {
+                Poll::Pending => {
+                    waited += 1;
+                    allowance.set(64, true);
+                    Poll::Pending
+                }
+                Poll::Ready(r) => Poll::Ready(r.map(|()| read.filled().len())),
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!((n, waited), (64, 1));
+    }
+}

@@ -1,0 +1,26 @@
+//! The way from a host name to a byte stream: name look-up, happy eyeballs, TCP options, TLS.
+//!
+//! [`connect`] runs the steps in order and knows no deadline of its own: the caller wraps the whole future in one, and
+//! dropping the future closes every socket it had opened. What the steps cannot undo (a `getaddrinfo` call under way on
+//! a helper thread) ends by itself, unobserved, and is bounded in number ([`resolve::MAX_LOOKUPS`]).
+
+pub mod dial;
+pub mod errno;
+pub mod error;
+pub mod happy_eyeballs;
+pub mod resolve;
+pub mod socket;
+pub mod tcp;
+pub mod tls;
+pub mod transport;
+
+pub use dial::{Connected, Dial, connect};
+pub use error::ConnectError;
+pub use resolve::{ResolveCode, ResolveError};
+pub use socket::{Socket, reading_eagerly};
+pub use tcp::{Family, TcpOptions};
+pub use tls::{
+    CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, TlsConfigError, TlsError, TlsFacts,
+    TlsOptions, TlsVersion, Verify,
+};
+pub use transport::Transport;

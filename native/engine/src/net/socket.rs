@@ -1,0 +1,118 @@
+//! A connected TCP socket whose closing never holds up the thread that drops it.
+
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+thread_local! {
+    static EAGER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `read` with sockets asked themselves whether there is something to read.
+///
+/// Tokio learns of it only when its own thread has been woken by the operating system, tens of microseconds after the fact: a reader
+/// that is awake need not wait for that.
+pub fn reading_eagerly<R>(read: impl FnOnce() -> R) -> R {
+    let before = EAGER.replace(true);
+    let result = read();
+    EAGER.set(before);
+    result
+}
+
+/// A connected TCP socket.
+///
+/// The operating system lets `close` wait for the linger time, on non-blocking sockets too. The dropping thread is a
+/// runtime worker or an Erlang scheduler, so with such a linger time the last handle is closed on a thread of its own.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    close_waits: bool,
+}
+
+impl Socket {
+    /// Takes over a connected stream and sets its linger time.
+    pub fn new(stream: TcpStream, linger: Option<Duration>) -> io::Result<Self> {
+        if linger.is_some() {
+            SockRef::from(&stream).set_linger(linger)?;
+        }
+        Ok(Self {
+            stream,
+            close_waits: linger.is_some_and(|time| !time.is_zero()),
+        })
+    }
+
+    /// The stream inside, for addresses and socket options.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if !self.close_waits {
+            return;
+        }
+        // The second handle keeps the connection open while this one is closed. When it cannot be made, waiting here is
+        // all that is left of what the caller asked for.
+        if let Ok(last) = SockRef::from(&self.stream).try_clone() {
+            let closer = std::thread::Builder::new().name("hackney-linger".into());
+            // Without a thread the closure, and the handle in it, is dropped here.
+            let _ = closer.spawn(move || drop(last));
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) {
+            return Poll::Ready(read);
+        }
+        if !EAGER.get() {
+            return Poll::Pending;
+        }
+        let unfilled = buf.initialize_unfilled();
+        match (&*SockRef::from(&self.stream)).read(unfilled) {
+            Ok(n) => {
+                buf.advance(n);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

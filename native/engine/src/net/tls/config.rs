@@ -1,0 +1,87 @@
+//! A rustls configuration from options and file contents.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, SupportedProtocolVersion, version};
+
+use super::error::TlsConfigError;
+use super::files::Files;
+use super::identity;
+use super::keylog::KeyLogFile;
+use super::options::{Roots, ServerNameOption, TlsOptions, TlsVersion, Verify};
+use super::{pem, roots, verify};
+
+/// How many peers' sessions a configuration remembers.
+const MAX_SESSIONS: usize = 256;
+
+/// Named, instead of rustls's process-wide default: another library in the same process may have set that.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+
+/// Builds the configuration. Blocks, for milliseconds when the system's roots are wanted for the first time.
+pub(super) fn build(options: &TlsOptions, files: &Files) -> Result<Arc<ClientConfig>, TlsConfigError> {
+    let provider = &*PROVIDER;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&versions(&options.versions))
+        .map_err(|error| TlsConfigError::new("versions", error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier(options, files, provider)?);
+    let mut config = match &options.identity {
+        None => builder.with_no_client_auth(),
+        Some(own) => builder.with_client_cert_resolver(identity::load(own, files, provider)?),
+    };
+    for protocol in &options.alpn {
+        // RFC 7301 section 3.1: a name has one length byte and is not empty.
+        if protocol.is_empty() || protocol.len() > usize::from(u8::MAX) {
+            return Err(TlsConfigError::new(
+                "alpn_advertised_protocols",
+                "a protocol name has 1 to 255 bytes",
+            ));
+        }
+    }
+    config.alpn_protocols.clone_from(&options.alpn);
+    config.enable_sni = options.server_name != ServerNameOption::Disable;
+    config.resumption = if options.resumption {
+        Resumption::in_memory_sessions(MAX_SESSIONS)
+    } else {
+        Resumption::disabled()
+    };
+    if let Some(path) = &options.keylog {
+        config.key_log = Arc::new(KeyLogFile(path.clone()));
+    }
+    Ok(Arc::new(config))
+}
+
+fn versions(wanted: &[TlsVersion]) -> Vec<&'static SupportedProtocolVersion> {
+    let known = [
+        (TlsVersion::Tls13, &version::TLS13),
+        (TlsVersion::Tls12, &version::TLS12),
+    ];
+    known
+        .into_iter()
+        .filter_map(|(version, supported)| wanted.contains(&version).then_some(supported))
+        .collect()
+}
+
+fn verifier(
+    options: &TlsOptions,
+    files: &Files,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsConfigError> {
+    let own = |anchors: Vec<CertificateDer<'static>>, option| {
+        let webpki = verify::against(roots::custom(&anchors, option)?, provider, option)?;
+        Ok(Arc::new(verify::OwnAnchors { webpki, anchors }) as Arc<dyn ServerCertVerifier>)
+    };
+    match (options.verify, &options.roots) {
+        (Verify::None, _) => Ok(Arc::new(verify::Anyone(Arc::clone(provider)))),
+        (Verify::Peer, Roots::System) => Ok(verify::against(roots::system()?, provider, "cacerts")?),
+        (Verify::Peer, Roots::Der(anchors)) => own(anchors.iter().cloned().map(Into::into).collect(), "cacerts"),
+        (Verify::Peer, Roots::PemFile(_)) => {
+            let content = files.roots.as_deref().unwrap_or_default();
+            own(pem::certificates(content, "cacertfile")?, "cacertfile")
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! TLS, by rustls with *ring*: options, configurations built from them and shared, handshake, errors.
+
+pub mod alert;
+mod cache;
+mod config;
+pub mod error;
+mod files;
+mod fingerprint;
+pub mod handshake;
+mod identity;
+mod keylog;
+pub mod options;
+mod pem;
+mod recent;
+mod roots;
+mod verify;
+
+pub use error::{TlsConfigError, TlsError};
+pub use handshake::{Handshake, TlsFacts};
+pub use options::{
+    CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, TlsOptions, TlsVersion, Verify,
+};

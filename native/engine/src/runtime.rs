@@ -1,0 +1,66 @@
+//! The tokio runtime that all connections share: started on first use, stopped with the application.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// How often a runtime that stops looks whether its tasks are done.
+const FAREWELL_POLL: Duration = Duration::from_millis(2);
+/// Idle threads that name look-ups and file reads ran on are kept for so long.
+const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Name look-ups and file reads at one time; more wait in line.
+const MAX_BLOCKING_THREADS: usize = 16;
+
+/// The runtime's handle. Starts it with `workers` threads when it is not running.
+///
+/// # Errors
+/// The operating system's, when it gives no threads.
+pub fn handle(workers: usize) -> std::io::Result<Handle> {
+    let mut slot = RUNTIME.lock();
+    if let Some(runtime) = slot.as_ref() {
+        return Ok(runtime.handle().clone());
+    }
+    let serial = AtomicUsize::new(1);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(workers.max(1))
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
+        // Linux shows 15 bytes of a thread's name.
+        .thread_name_fn(move || format!("hackney_h2-{}", serial.fetch_add(1, Ordering::Relaxed)))
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let handle = runtime.handle().clone();
+    *slot = Some(runtime);
+    Ok(handle)
+}
+
+/// Stops the runtime within `patience`: runs `farewell` on one of its threads, lets the tasks that are left finish, then drops
+/// what has not. A later [`handle`] starts a new one.
+pub fn shutdown(patience: Duration, farewell: impl FnOnce() + Send + 'static) {
+    let Some(runtime) = RUNTIME.lock().take() else { return };
+    let deadline = Instant::now() + patience;
+    let (done, finished) = std::sync::mpsc::channel();
+    let handle = runtime.handle().clone();
+    runtime.spawn(async move {
+        farewell();
+        // Beside this one there may be a task for each connection that still says goodbye.
+        while handle.metrics().num_alive_tasks() > 1 && Instant::now() < deadline {
+            tokio::time::sleep(FAREWELL_POLL).await;
+        }
+        let _ = done.send(());
+    });
+    let _ = finished.recv_timeout(patience);
+    runtime.shutdown_timeout(deadline.saturating_duration_since(Instant::now()));
+}
+
+/// Tasks alive and worker threads, for `memory` reports; `None` when not running.
+pub fn figures() -> Option<(usize, usize)> {
+    let slot = RUNTIME.lock();
+    let metrics = slot.as_ref()?.metrics();
+    Some((metrics.num_alive_tasks(), metrics.num_workers()))
+}
