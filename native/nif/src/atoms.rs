@@ -1,0 +1,101 @@
+//! Every atom that the library makes, but for the closed tables of `terms::errors` and `hackney_engine::net` (POSIX errors, TLS
+//! alerts). Nothing a peer sends becomes an atom.
+
+rustler::atoms! {
+    ok,
+    error,
+    undefined,
+    infinity,
+    fin,
+    nofin,
+    again,
+    wait,
+    ready,
+
+    // messages
+    hackney_h2,
+    hackney_h2_error,
+    hackney_h2_passive,
+    hackney_native,
+    hackney_native_nif,
+    informational,
+    response,
+    data,
+    trailers,
+    done,
+
+    // the stream's process
+    opened,
+    failed,
+    ended,
+    drained,
+
+    // modes
+    once,
+    active_mode,
+
+    // errors
+    already_connected,
+    badarg,
+    closed,
+    connect_timeout,
+    connection_error,
+    consume,
+    goaway,
+    http1,
+    options,
+    not_connected,
+    panic,
+    protocol_not_negotiated,
+    recv_buffer_overflow,
+    recv_busy,
+    request,
+    send_buffer_full,
+    stream_closed,
+    stream_error,
+    tls_alert,
+    truncated_frame,
+
+    // RFC 9113, section 7
+    no_error,
+    protocol_error,
+    internal_error,
+    flow_control_error,
+    settings_timeout,
+    frame_size_error,
+    refused_stream,
+    cancel,
+    compression_error,
+    connect_error,
+    enhance_your_calm,
+    inadequate_security,
+    http_1_1_required,
+
+    // info/1
+    state,
+    idle,
+    connected,
+    stream_id,
+    peer,
+    local,
+    alpn,
+    tls_version,
+    tls_cipher,
+    tls_resumed,
+    peer_certificate,
+    send_window,
+    connection_send_window,
+    recv_window,
+    bytes_in,
+    bytes_out,
+    recv_queue_bytes,
+    recv_queue_messages,
+    send_queue_bytes,
+    rtt_us,
+    last_stream_id,
+
+    // memory/0
+    streams,
+    tasks,
+    threads,
+}

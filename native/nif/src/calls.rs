@@ -1,0 +1,203 @@
+//! The functions of `hackney_native_nif`. Each looks the stream up by its process's pid, makes one call of the engine, which never
+//! waits, and turns the result into a term. See that module for what they mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hackney_engine::error::{OpenError, RecvError, SendError};
+use hackney_engine::h2::{ModeOutOfRange, Received, Stream};
+use hackney_engine::runtime;
+use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, Term};
+
+use crate::processes::{Processes, Waiter};
+use crate::registry::{NifStream, is_alive, pid_key};
+use crate::terms::{errors, headers, info, message, mode, options, payload};
+use crate::{atoms, keeper, registry};
+
+fn error<'a>(env: Env<'a>, reason: impl Encoder) -> Term<'a> {
+    (atoms::error(), reason).encode(env)
+}
+
+fn find(env: Env<'_>, pid: &LocalPid) -> Option<Arc<NifStream>> {
+    registry::find(pid_key(env, pid))
+}
+
+/// The process has no stream, or none any more.
+fn gone(env: Env<'_>) -> Term<'_> {
+    error(env, atoms::closed())
+}
+
+/// Milliseconds, or `infinity`.
+fn timeout(env: Env<'_>, milliseconds: Option<u64>) -> Term<'_> {
+    milliseconds.map_or_else(|| atoms::infinity().encode(env), |ms| ms.encode(env))
+}
+
+#[rustler::nif(name = "new")]
+fn new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usize) -> NifResult<Term<'a>> {
+    let options = options::decode(options)?;
+    let handle = match runtime::handle(workers) {
+        Ok(handle) => handle,
+        Err(failure) => {
+            return Ok(error(
+                env,
+                (atoms::threads(), message::binary(env, failure.to_string().as_bytes())),
+            ));
+        }
+    };
+    let pid = env.pid();
+    let stream = Stream::new(options, owner, Processes { keeper: pid }, handle);
+    let Some(keeper) = keeper::watch(env) else {
+        return Ok(gone(env));
+    };
+    if !registry::enter(pid_key(env, &pid), stream, keeper) {
+        return Err(rustler::Error::BadArg);
+    }
+    Ok(atoms::ok().encode(env))
+}
+
+#[rustler::nif]
+fn connect<'a>(env: Env<'a>, deadline: Term<'a>) -> NifResult<Term<'a>> {
+    let Some(stream) = find(env, &env.pid()) else {
+        return Ok(gone(env));
+    };
+    let deadline = match deadline.decode::<Atom>() {
+        Ok(atom) if atom == atoms::infinity() => None,
+        _ => Some(Duration::from_millis(deadline.decode()?)),
+    };
+    Ok(match stream.open(deadline) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(failure @ (OpenError::Already | OpenError::Request(_))) => error(env, errors::open_error(env, &failure)),
+        Err(other) => error(env, errors::open_error(env, &other)),
+    })
+}
+
+fn send_payload<'a>(env: Env<'a>, pid: LocalPid, data: Term<'a>, fin: Atom) -> NifResult<Term<'a>> {
+    let Some(stream) = find(env, &pid) else {
+        return Ok(gone(env));
+    };
+    let fin = fin == atoms::fin();
+    let sent = payload::with_payload(data, |payload| stream.send(payload, fin))?;
+    Ok(match sent {
+        Ok(()) => atoms::ok().encode(env),
+        Err(SendError::Full(patience)) => (atoms::wait(), timeout(env, patience)).encode(env),
+        Err(failure) => error(env, errors::send_error(&failure)),
+    })
+}
+
+#[rustler::nif]
+fn send<'a>(env: Env<'a>, pid: LocalPid, data: Term<'a>, fin: Atom) -> NifResult<Term<'a>> {
+    send_payload(env, pid, data, fin)
+}
+
+/// [`send`] for payloads of so many parts that looking at each takes long.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn send_many<'a>(env: Env<'a>, pid: LocalPid, data: Term<'a>, fin: Atom) -> NifResult<Term<'a>> {
+    send_payload(env, pid, data, fin)
+}
+
+#[rustler::nif]
+fn await_room<'a>(env: Env<'a>, pid: LocalPid, size: usize, reference: Term<'a>) -> Atom {
+    let caller = env.pid();
+    match find(env, &pid) {
+        Some(stream) if stream.await_room(size, || Waiter::new(caller, pid_key(env, &caller), reference)) => {
+            atoms::wait()
+        }
+        _ => atoms::ready(),
+    }
+}
+
+#[rustler::nif]
+fn send_trailers<'a>(env: Env<'a>, pid: LocalPid, pairs: Vec<(Binary<'a>, Binary<'a>)>) -> NifResult<Term<'a>> {
+    let Some(stream) = find(env, &pid) else {
+        return Ok(gone(env));
+    };
+    let trailers = headers::decode(&pairs).map_err(|_| rustler::Error::BadArg)?;
+    Ok(match stream.send_trailers(trailers) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(failure) => error(env, errors::send_error(&failure)),
+    })
+}
+
+#[rustler::nif]
+fn recv<'a>(env: Env<'a>, pid: LocalPid, reference: Term<'a>) -> Term<'a> {
+    let Some(stream) = find(env, &pid) else {
+        return gone(env);
+    };
+    let caller = env.pid();
+    let id = pid_key(env, &caller);
+    let mut result = stream.recv(id, || Waiter::new(caller, id, reference));
+    if let Err(RecvError::Busy(other)) = result
+        && !is_alive(env, other)
+    {
+        // It died waiting: its place is free.
+        stream.forget_waiter(other);
+        result = stream.recv(id, || Waiter::new(caller, id, reference));
+    }
+    match result {
+        Ok(Received::Message(inner)) => (atoms::ok(), message::message(env, inner)).encode(env),
+        Ok(Received::Nothing) => atoms::again().encode(env),
+        Ok(Received::Wait) => (atoms::wait(), timeout(env, stream.options().recv_timeout)).encode(env),
+        Err(failure) => error(env, errors::recv_error(env, &failure)),
+    }
+}
+
+/// True when the caller was waiting and is no more; false when it was woken already and a message is on its way.
+#[rustler::nif]
+fn stop_waiting(env: Env<'_>, pid: LocalPid) -> bool {
+    find(env, &pid).is_some_and(|stream| stream.forget_waiter(pid_key(env, &env.pid())))
+}
+
+#[rustler::nif]
+fn consume(env: Env<'_>, pid: LocalPid, n: usize) -> Term<'_> {
+    // A stream that is gone has no window left to manage.
+    let Some(stream) = find(env, &pid) else {
+        return atoms::ok().encode(env);
+    };
+    match stream.consume(n) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(failure) => error(env, errors::consume_error(env, &failure)),
+    }
+}
+
+#[rustler::nif]
+fn set_active<'a>(env: Env<'a>, pid: LocalPid, active: Term<'a>) -> NifResult<Term<'a>> {
+    let Some(stream) = find(env, &pid) else {
+        return Ok(gone(env));
+    };
+    Ok(match stream.set_mode(mode::decode(active)?) {
+        Ok(true) => atoms::ok().encode(env),
+        Ok(false) => gone(env),
+        Err(ModeOutOfRange) => error(env, atoms::badarg()),
+    })
+}
+
+#[rustler::nif]
+fn set_owner(env: Env<'_>, pid: LocalPid, owner: LocalPid) -> Atom {
+    if let Some(stream) = find(env, &pid) {
+        stream.set_owner(owner);
+    }
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn close(env: Env<'_>, pid: LocalPid) -> Atom {
+    if let Some(stream) = find(env, &pid) {
+        stream.close();
+    }
+    atoms::ok()
+}
+
+#[rustler::nif(name = "info")]
+fn info_<'a>(env: Env<'a>, pid: LocalPid) -> Term<'a> {
+    let Some(stream) = find(env, &pid) else {
+        return gone(env);
+    };
+    (atoms::ok(), info::encode(env, &stream.info())).encode(env)
+}
+
+/// `{Streams, Tasks, Threads}`.
+#[rustler::nif]
+fn figures() -> (usize, usize, usize) {
+    let (tasks, threads) = runtime::figures().unwrap_or((0, 0));
+    (registry::count(), tasks, threads)
+}

@@ -1,0 +1,16 @@
+//! The NIF of `hackney_native`: a thin layer that turns Erlang terms into calls of `hackney_engine` and its events into messages.
+
+mod atoms;
+mod calls;
+mod held_binary;
+mod keeper;
+mod lifecycle;
+mod processes;
+mod registry;
+mod terms;
+
+/// Beside the VM's own allocator, not through it: measured 10 to 25 % faster on downloads than the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+rustler::init!("hackney_native_nif", load = lifecycle::load);

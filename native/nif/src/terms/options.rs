@@ -1,0 +1,273 @@
+//! The options of a stream, as `hackney_native_options` has checked and completed them: every key is there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hackney_engine::h2::{ConnectionOptions, FlowControl, RequestHead, StreamOptions};
+use hackney_engine::net::{
+    CertificateSource, Dial, Family, Identity, KeySource, Roots, Secret, ServerNameOption, TcpOptions, TlsOptions,
+    TlsVersion, Verify,
+};
+use rustler::{Atom, Binary, Decoder, NifMap, NifResult, NifTaggedEnum, NifUnitEnum, Term};
+
+use super::{headers, mode};
+use crate::atoms;
+
+/// `Limit | infinity`.
+struct Bound(Option<u64>);
+
+impl<'a> Decoder<'a> for Bound {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        if term.decode::<Atom>().ok() == Some(atoms::infinity()) {
+            return Ok(Bound(None));
+        }
+        term.decode().map(|n| Bound(Some(n)))
+    }
+}
+
+/// `Value | undefined`.
+struct Maybe<T>(Option<T>);
+
+impl<'a, T: Decoder<'a>> Decoder<'a> for Maybe<T> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        if term.decode::<Atom>().ok() == Some(atoms::undefined()) {
+            return Ok(Maybe(None));
+        }
+        term.decode().map(|value| Maybe(Some(value)))
+    }
+}
+
+#[derive(NifUnitEnum)]
+#[rustler(decode)]
+enum FlowControlTerm {
+    Auto,
+    Manual,
+}
+
+#[derive(NifUnitEnum)]
+#[rustler(decode)]
+enum FamilyTerm {
+    Any,
+    Inet,
+    Inet6,
+}
+
+#[derive(NifUnitEnum)]
+#[rustler(decode)]
+enum VerifyTerm {
+    VerifyPeer,
+    VerifyNone,
+}
+
+#[derive(NifTaggedEnum)]
+#[rustler(decode)]
+enum RootsTerm<'a> {
+    System,
+    Der(Vec<Binary<'a>>),
+    File(Binary<'a>),
+}
+
+#[derive(NifTaggedEnum)]
+#[rustler(decode)]
+enum CertificateTerm<'a> {
+    Der(Vec<Binary<'a>>),
+    Pem(Binary<'a>),
+    File(Binary<'a>),
+}
+
+#[derive(NifTaggedEnum)]
+#[rustler(decode)]
+enum KeyTerm<'a> {
+    Der(Binary<'a>),
+    Pem(Binary<'a>),
+    File(Binary<'a>),
+}
+
+#[derive(NifTaggedEnum)]
+#[rustler(decode)]
+enum ServerNameTerm {
+    FromHost,
+    Disable,
+    Name(String),
+}
+
+#[derive(NifMap)]
+#[rustler(decode)]
+struct IdentityTerm<'a> {
+    certificate: CertificateTerm<'a>,
+    key: KeyTerm<'a>,
+    password: Maybe<Binary<'a>>,
+}
+
+#[derive(NifMap)]
+#[rustler(decode)]
+struct TlsTerm<'a> {
+    verify: VerifyTerm,
+    roots: RootsTerm<'a>,
+    identity: Maybe<IdentityTerm<'a>>,
+    server_name: ServerNameTerm,
+    tls12: bool,
+    tls13: bool,
+    alpn: Vec<Binary<'a>>,
+    keylog: Maybe<Binary<'a>>,
+    resumption: bool,
+}
+
+#[derive(NifMap)]
+#[rustler(decode)]
+struct TcpTerm {
+    nodelay: bool,
+    keepalive: bool,
+    family: FamilyTerm,
+    local_address: Maybe<String>,
+    local_port: Maybe<u16>,
+    recbuf: Maybe<u32>,
+    sndbuf: Maybe<u32>,
+    linger: Maybe<u64>,
+}
+
+#[derive(NifMap)]
+#[rustler(decode)]
+struct OptionsTerm<'a> {
+    method: String,
+    authority: String,
+    path: String,
+    headers: Term<'a>,
+    host: String,
+    port: u16,
+    tcp: TcpTerm,
+    tls: Maybe<TlsTerm<'a>>,
+    active: Term<'a>,
+    flow_control: FlowControlTerm,
+    informational: bool,
+    max_recv_buffer: Bound,
+    max_send_buffer: Bound,
+    recv_timeout: Bound,
+    send_timeout: Bound,
+    initial_window_size: u32,
+    connection_window_size: u32,
+    max_frame_size: u32,
+    max_header_list_size: u32,
+}
+
+fn size(bound: &Bound) -> usize {
+    bound.0.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
+}
+
+fn path(name: &Binary<'_>) -> PathBuf {
+    #[cfg(unix)]
+    let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.as_slice());
+    #[cfg(not(unix))]
+    let name = String::from_utf8_lossy(name.as_slice()).into_owned();
+    PathBuf::from(name)
+}
+
+fn bytes(list: &[Binary<'_>]) -> Vec<Vec<u8>> {
+    list.iter().map(|b| b.as_slice().to_vec()).collect()
+}
+
+/// Reads the options.
+pub(crate) fn decode(term: Term<'_>) -> NifResult<StreamOptions> {
+    let options: OptionsTerm<'_> = term.decode()?;
+    let fields = headers::decode(&headers::pairs(options.headers)?).map_err(|_| rustler::Error::BadArg)?;
+    Ok(StreamOptions {
+        request: RequestHead {
+            method: options.method,
+            authority: options.authority,
+            path: options.path,
+            headers: fields,
+        },
+        dial: Dial {
+            host: options.host,
+            port: options.port,
+            tcp: tcp(options.tcp)?,
+            tls: options.tls.0.map(tls),
+        },
+        mode: mode::initial(options.active)?,
+        flow_control: match options.flow_control {
+            FlowControlTerm::Auto => FlowControl::Auto,
+            FlowControlTerm::Manual => FlowControl::Manual,
+        },
+        informational: options.informational,
+        max_recv_buffer: size(&options.max_recv_buffer),
+        max_send_buffer: size(&options.max_send_buffer),
+        send_timeout: options.send_timeout.0,
+        recv_timeout: options.recv_timeout.0,
+        connection: ConnectionOptions {
+            initial_window_size: options.initial_window_size,
+            connection_window_size: options.connection_window_size,
+            max_frame_size: options.max_frame_size,
+            max_header_list_size: options.max_header_list_size,
+        },
+    })
+}
+
+fn tcp(term: TcpTerm) -> NifResult<TcpOptions> {
+    let local_address = term
+        .local_address
+        .0
+        .map(|text| text.parse())
+        .transpose()
+        .map_err(|_| rustler::Error::BadArg)?;
+    Ok(TcpOptions {
+        nodelay: term.nodelay,
+        keepalive: term.keepalive,
+        family: match term.family {
+            FamilyTerm::Any => Family::Any,
+            FamilyTerm::Inet => Family::V4,
+            FamilyTerm::Inet6 => Family::V6,
+        },
+        local_address,
+        local_port: term.local_port.0,
+        recv_buffer: term.recbuf.0,
+        send_buffer: term.sndbuf.0,
+        linger: term.linger.0.map(Duration::from_secs),
+        ..TcpOptions::default()
+    })
+}
+
+fn tls(term: TlsTerm<'_>) -> TlsOptions {
+    let versions = [(term.tls13, TlsVersion::Tls13), (term.tls12, TlsVersion::Tls12)];
+    TlsOptions {
+        verify: match term.verify {
+            VerifyTerm::VerifyPeer => Verify::Peer,
+            VerifyTerm::VerifyNone => Verify::None,
+        },
+        roots: match &term.roots {
+            RootsTerm::System => Roots::System,
+            RootsTerm::Der(list) => Roots::Der(bytes(list)),
+            RootsTerm::File(name) => Roots::PemFile(path(name)),
+        },
+        identity: term.identity.0.map(identity),
+        server_name: match term.server_name {
+            ServerNameTerm::FromHost => ServerNameOption::FromHost,
+            ServerNameTerm::Disable => ServerNameOption::Disable,
+            ServerNameTerm::Name(name) => ServerNameOption::Named(name),
+        },
+        versions: versions
+            .into_iter()
+            .filter_map(|(wanted, version)| wanted.then_some(version))
+            .collect(),
+        alpn: bytes(&term.alpn),
+        keylog: term.keylog.0.as_ref().map(path),
+        resumption: term.resumption,
+        ..TlsOptions::default()
+    }
+}
+
+fn identity(term: IdentityTerm<'_>) -> Identity {
+    let secret = |b: &Binary<'_>| Secret(b.as_slice().to_vec());
+    Identity {
+        certificate: match &term.certificate {
+            CertificateTerm::Der(list) => CertificateSource::Der(bytes(list)),
+            CertificateTerm::Pem(text) => CertificateSource::Pem(text.as_slice().to_vec()),
+            CertificateTerm::File(name) => CertificateSource::File(path(name)),
+        },
+        key: match &term.key {
+            KeyTerm::Der(der) => KeySource::Der(secret(der)),
+            KeyTerm::Pem(text) => KeySource::Pem(secret(text)),
+            KeyTerm::File(name) => KeySource::File(path(name)),
+        },
+        password: term.password.0.as_ref().map(secret),
+    }
+}

@@ -1,0 +1,150 @@
+%% @doc Full-duplex HTTP/2 streams with hackney's `h2_*' API, on a Rust engine.
+%%
+%% A program that uses `hackney:h2_open/4' and its sisters replaces the prefix `hackney:' by `hackney_native:' and is done; or calls
+%% {@link install_drop_in/0} once, and changes nothing.
+%%
+%% ```
+%% {ok, S} = hackney_native:h2_open(post, <<"https://localhost:8443/echo">>, [{<<"te">>, <<"trailers">>}], []),
+%% ok = hackney_native:h2_send(S, <<"hello">>),
+%% {ok, {response, 200, _Headers}} = hackney_native:h2_recv(S),
+%% {ok, {data, <<"hello">>}} = hackney_native:h2_recv(S),
+%% ok = hackney_native:h2_send(S, <<>>, fin),
+%% {ok, {trailers, _}} = hackney_native:h2_recv(S),
+%% {ok, done} = hackney_native:h2_recv(S),
+%% ok = hackney_native:h2_close(S).
+%% '''
+%%
+%% When the native library is missing or of another version, every call returns `{error, {nif_not_loaded, Text}}'.
+-module(hackney_native).
+
+-export([h2_open/2, h2_open/3, h2_open/4,
+         h2_send/2, h2_send/3, h2_send/4, h2_send_trailers/2,
+         h2_recv/1, h2_recv/2, h2_consume/2,
+         h2_setopts/2, h2_controlling_process/2, h2_info/1, h2_close/1]).
+-export([install_drop_in/0]).
+
+-export_type([url/0, method/0, headers/0, options/0]).
+
+-type url() :: binary() | string().
+-type method() :: atom() | string() | binary().
+-type headers() :: [{hackney_native_headers:name(), hackney_native_headers:value()}].
+-type options() :: [{atom(), term()} | atom()] | #{atom() => term()}.
+
+%% @doc `h2_open(post, URL, [], Options)'.
+-spec h2_open(url(), options()) -> {ok, pid()} | {error, term()}.
+h2_open(URL, Options) ->
+    h2_open(post, URL, [], Options).
+
+%% @doc `h2_open(post, URL, Headers, Options)'.
+-spec h2_open(url(), headers(), options()) -> {ok, pid()} | {error, term()}.
+h2_open(URL, Headers, Options) ->
+    h2_open(post, URL, Headers, Options).
+
+%% @doc Connects, opens one stream and sends the request's HEADERS without END_STREAM. Returns when the stream is open, not when the
+%% response comes. The caller becomes the stream's owner: linked to it, and the receiver in the active modes.
+%%
+%% The method: atoms and strings are upper-cased, a binary is sent as it is. `Headers': names are lower-cased, `host' is dropped in
+%% favour of `:authority'. Options, with their defaults; sizes in bytes, times in milliseconds or `infinity':
+%% <dl>
+%% <dt>`{connect_timeout, 8000}'</dt><dd>for look-up, TCP, TLS and the peer's SETTINGS together</dd>
+%% <dt>`{recv_timeout, infinity}'</dt><dd>for {@link h2_recv/1}</dd>
+%% <dt>`{send_timeout, 0}'</dt><dd>how long {@link h2_send/3} waits for room in a full send buffer</dd>
+%% <dt>`{active, false}'</dt><dd>`true', `false', `once', or a number of messages, 1 to 32767</dd>
+%% <dt>`{flow_control, auto}'</dt><dd>or `manual': only {@link h2_consume/2} lets the peer send more</dd>
+%% <dt>`{informational, false}'</dt><dd>deliver 1xx responses</dd>
+%% <dt>`{h2c, false}'</dt><dd>`true' lets `http://' URLs speak HTTP/2 in cleartext, with prior knowledge</dd>
+%% <dt>`{initial_window_size, 4194304}', `{connection_window_size, 16777216}'</dt><dd>receive windows: the most that arrives in one
+%% round trip</dd>
+%% <dt>`{max_recv_buffer, 67108864}'</dt><dd>received and unread; a window larger than this is made as small</dd>
+%% <dt>`{max_send_buffer, 1048576}'</dt><dd>queued beyond the peer's window</dd>
+%% <dt>`{max_frame_size, 16384}', `{max_header_list_size, 262144}'</dt><dd>the largest frame and header list taken</dd>
+%% <dt>`{connect_options, []}'</dt><dd>`nodelay' (true), `keepalive', `inet', `inet6', `ip'/`ifaddr', `port', `recbuf', `sndbuf',
+%% `linger', as `gen_tcp' has them</dd>
+%% <dt>`{ssl_options, []}'</dt><dd>`verify', `cacerts', `cacertfile', `cert', `certfile', `key', `keyfile', `password',
+%% `server_name_indication', `versions', `alpn_advertised_protocols', `session_tickets', `reuse_sessions' as `ssl' has them,
+%% `insecure' as hackney has it, `keylog' a file. The peer is verified by default, against the operating system's roots</dd>
+%% <dt>`{insecure, false}'</dt><dd>`true': the peer is not verified at all</dd>
+%% </dl>
+%% Unknown options, and known ones that cannot be honoured: `{error, {unsupported_option, Name}}'. Other errors before anything is
+%% sent: `{badarg, What}', `{invalid_url, URL}', `{scheme_not_supported, Scheme}', `{invalid_method, M}',
+%% `{invalid_request_target, T}', `{invalid_header, Name}', `{options, {Name, Text}}' for a file or certificate that cannot be used.
+%% While connecting: POSIX and resolver atoms (`econnrefused', `nxdomain', ...), `connect_timeout', `{tls_alert, {Alert, Text}}',
+%% `{protocol_not_negotiated, http1 | Other}', `closed', `{closed, Reason}', `{goaway, Code}'.
+-spec h2_open(method(), url(), headers(), options()) -> {ok, pid()} | {error, term()}.
+h2_open(Method, URL, Headers, Options) ->
+    case hackney_native_options:from_url(Method, URL, Headers, Options) of
+        {ok, StreamOptions} -> open(StreamOptions);
+        {error, _} = Error -> Error
+    end.
+
+open(StreamOptions) ->
+    case hackney_native_h2_stream:start_link(StreamOptions) of
+        {ok, Pid} ->
+            case hackney_native_h2_stream:connect(Pid) of
+                ok -> {ok, Pid};
+                {error, _} = Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+%% @doc Queues DATA. See {@link hackney_native_h2_stream:send/4}.
+-spec h2_send(pid(), iodata()) -> ok | {error, term()}.
+h2_send(Pid, Data) ->
+    hackney_native_h2_stream:send(Pid, Data).
+
+%% @doc Queues DATA; `fin' half-closes the stream. See {@link hackney_native_h2_stream:send/4}.
+-spec h2_send(pid(), iodata(), fin | nofin) -> ok | {error, term()}.
+h2_send(Pid, Data, Fin) ->
+    hackney_native_h2_stream:send(Pid, Data, Fin).
+
+%% @doc Queues DATA; `#{block => Timeout}' waits for room in a full send buffer. See {@link hackney_native_h2_stream:send/4}.
+-spec h2_send(pid(), iodata(), fin | nofin, hackney_native_h2_stream:send_options()) -> ok | {error, term()}.
+h2_send(Pid, Data, Fin, Options) ->
+    hackney_native_h2_stream:send(Pid, Data, Fin, Options).
+
+%% @doc Half-closes the stream with trailing HEADERS. See {@link hackney_native_h2_stream:send_trailers/2}.
+-spec h2_send_trailers(pid(), headers()) -> ok | {error, term()}.
+h2_send_trailers(Pid, Trailers) ->
+    hackney_native_h2_stream:send_trailers(Pid, Trailers).
+
+%% @doc Takes the next message of a passive stream. See {@link hackney_native_h2_stream:recv/2}.
+-spec h2_recv(pid()) -> {ok, hackney_native_h2_stream:h2_msg()} | {error, term()}.
+h2_recv(Pid) ->
+    hackney_native_h2_stream:recv(Pid).
+
+%% @doc Takes the next message of a passive stream, waiting so many milliseconds. See {@link hackney_native_h2_stream:recv/2}.
+-spec h2_recv(pid(), timeout()) -> {ok, hackney_native_h2_stream:h2_msg()} | {error, term()}.
+h2_recv(Pid, Timeout) ->
+    hackney_native_h2_stream:recv(Pid, Timeout).
+
+%% @doc Lets the peer send `N' more bytes. See {@link hackney_native_h2_stream:consume/2}.
+-spec h2_consume(pid(), non_neg_integer()) -> ok | {error, term()}.
+h2_consume(Pid, N) ->
+    hackney_native_h2_stream:consume(Pid, N).
+
+%% @doc Sets the delivery mode. See {@link hackney_native_h2_stream:setopts/2}.
+-spec h2_setopts(pid(), [{active, boolean() | once | -32768..32767}]) -> ok | {error, term()}.
+h2_setopts(Pid, Options) ->
+    hackney_native_h2_stream:setopts(Pid, Options).
+
+%% @doc Makes another process the owner. See {@link hackney_native_h2_stream:controlling_process/2}.
+-spec h2_controlling_process(pid(), pid()) -> ok | {error, term()}.
+h2_controlling_process(Pid, NewOwner) ->
+    hackney_native_h2_stream:controlling_process(Pid, NewOwner).
+
+%% @doc What is known of the stream. See {@link hackney_native_h2_stream:info/1}.
+-spec h2_info(pid()) -> {ok, map()} | {error, term()}.
+h2_info(Pid) ->
+    hackney_native_h2_stream:info(Pid).
+
+%% @doc Cancels the stream and closes its connection. See {@link hackney_native_h2_stream:close/1}.
+-spec h2_close(pid()) -> ok.
+h2_close(Pid) ->
+    hackney_native_h2_stream:close(Pid).
+
+%% @doc Loads modules with hackney's own names, so that unchanged calls of `hackney:h2_*' run on this engine. Has no effect on the
+%% rest of hackney. The same is done at start with `{env, [{drop_in, true}]}'.
+-spec install_drop_in() -> ok | {error, term()}.
+install_drop_in() ->
+    hackney_native_drop_in:install().

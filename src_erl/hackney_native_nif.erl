@@ -1,0 +1,128 @@
+%% @private The functions of the native library, and nothing else: this module hardly ever changes, so that upgrades of the
+%% others never touch the library. What the functions mean is told where they are used, in {@link hackney_native_h2_stream};
+%% how they work, in `native/nif/src/calls.rs'.
+%%
+%% When the library is missing, cannot be read, or belongs to another version, this module still loads, and every function
+%% returns `{error, {nif_not_loaded, Text}}'.
+-module(hackney_native_nif).
+
+-export([status/0,
+         new/3, connect/1,
+         send/3, send_many/3, await_room/3, send_trailers/2,
+         recv/2, stop_waiting/1,
+         consume/2, set_active/2, set_owner/2, close/1, info/1,
+         figures/0, shutdown/1]).
+
+-nifs([new/3, connect/1,
+       send/3, send_many/3, await_room/3, send_trailers/2,
+       recv/2, stop_waiting/1,
+       consume/2, set_active/2, set_owner/2, close/1, info/1,
+       figures/0, shutdown/1]).
+
+-on_load(load/0).
+
+%% Agreed on with the library, see `native/nif/src/lifecycle.rs'.
+-define(ABI, 1).
+-define(NOT_LOADED, {?MODULE, not_loaded}).
+
+-type error() :: {error, term()}.
+
+%% The result is `ok' in any case: a node must not stop for want of a library that it may never use.
+load() ->
+    Path = filename:join(priv_dir(), "hackney_native"),
+    case erlang:load_nif(Path, ?ABI) of
+        ok ->
+            ok;
+        {error, {Why, Text}} ->
+            persistent_term:put(?NOT_LOADED, {error, {nif_not_loaded, explain(Why, Path, Text)}}),
+            ok
+    end.
+
+priv_dir() ->
+    case code:priv_dir(hackney_native) of
+        {error, bad_name} ->
+            %% Loaded by path, outside an application directory.
+            filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
+        Dir ->
+            Dir
+    end.
+
+explain(load, Path, _Text) ->
+    lists:flatten(io_lib:format("~ts.so belongs to another version of hackney_native (this one wants ABI ~b): "
+                                "compile again", [Path, ?ABI]));
+explain(upgrade, _Path, _Text) ->
+    "the library is in use by the module's old code: purge that first, or restart the node";
+explain(_Why, _Path, Text) ->
+    lists:flatten(Text).
+
+%% @doc Whether the library is there.
+-spec status() -> ok | error().
+status() ->
+    case figures() of
+        {_, _, _} -> ok;
+        Error -> Error
+    end.
+
+not_loaded() ->
+    persistent_term:get(?NOT_LOADED, {error, {nif_not_loaded, "not loaded"}}).
+
+%% @doc Makes a stream that belongs to the calling process and posts to `Owner'. The options are those that
+%% {@link hackney_native_options} makes.
+-spec new(Owner :: pid(), Options :: map(), Workers :: pos_integer()) -> ok | error().
+new(_Owner, _Options, _Workers) -> not_loaded().
+
+%% @doc Opens the caller's stream. `{hackney_native_nif, opened | {failed, Reason}}' follows, later `ended' and `drained'.
+-spec connect(timeout()) -> ok | error().
+connect(_Timeout) -> not_loaded().
+
+%% @doc Queues bytes. `{wait, SendTimeout}' when there is no room.
+-spec send(pid(), binary() | [binary()], fin | nofin) -> ok | {wait, timeout()} | error().
+send(_Pid, _Data, _Fin) -> not_loaded().
+
+%% @doc `send/3' on a dirty scheduler.
+-spec send_many(pid(), [binary()], fin | nofin) -> ok | {wait, timeout()} | error().
+send_many(_Pid, _Data, _Fin) -> not_loaded().
+
+%% @doc After `wait', `{hackney_native, Ref}' tells the caller when to try again.
+-spec await_room(pid(), non_neg_integer(), reference()) -> wait | ready | error().
+await_room(_Pid, _Size, _Ref) -> not_loaded().
+
+%% @doc Queues trailers behind all data.
+-spec send_trailers(pid(), [{binary(), binary()}]) -> ok | error().
+send_trailers(_Pid, _Headers) -> not_loaded().
+
+%% @doc Takes the next message. `again': there is none, but it will not be long. After `{wait, RecvTimeout}', `{hackney_native, Ref}' tells the caller when to look again.
+-spec recv(pid(), reference()) -> {ok, hackney_native_h2_stream:h2_msg()} | again | {wait, timeout()} | error().
+recv(_Pid, _Ref) -> not_loaded().
+
+%% @doc Stops the caller's waiting. `false': it was told already, the message is there or on its way.
+-spec stop_waiting(pid()) -> boolean() | error().
+stop_waiting(_Pid) -> not_loaded().
+
+%% @doc Gives received bytes back to the peer.
+-spec consume(pid(), non_neg_integer()) -> ok | error().
+consume(_Pid, _N) -> not_loaded().
+
+%% @doc Sets the delivery mode.
+-spec set_active(pid(), boolean() | once | -32768..32767) -> ok | error().
+set_active(_Pid, _Active) -> not_loaded().
+
+%% @doc Posts to another local process from now on.
+-spec set_owner(pid(), pid()) -> ok | error().
+set_owner(_Pid, _Owner) -> not_loaded().
+
+%% @doc Cancels the stream.
+-spec close(pid()) -> ok | error().
+close(_Pid) -> not_loaded().
+
+%% @doc What is known of the stream.
+-spec info(pid()) -> {ok, map()} | error().
+info(_Pid) -> not_loaded().
+
+%% @doc Streams, tasks and threads of the engine.
+-spec figures() -> {non_neg_integer(), non_neg_integer(), non_neg_integer()} | error().
+figures() -> not_loaded().
+
+%% @doc Ends every stream and stops the engine's threads, within so many milliseconds.
+-spec shutdown(non_neg_integer()) -> ok | error().
+shutdown(_Milliseconds) -> not_loaded().

@@ -1,0 +1,20 @@
+%% @private The application's root. It has no children: a stream is its owner's, linked to it, or its owner's supervisor's.
+-module(hackney_native_sup).
+
+-behaviour(supervisor).
+
+-export([start_link/0, init/1]).
+
+%% @private
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    case supervisor:start_link({local, ?MODULE}, ?MODULE, []) of
+        {ok, Pid} -> {ok, Pid};
+        ignore -> {error, ignore};
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% @private
+-spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init([]) ->
+    {ok, {#{strategy => one_for_one}, []}}.
