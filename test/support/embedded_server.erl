@@ -1,0 +1,87 @@
+%% @doc The HTTP/2 server of `native/peer' (`h2-server'), as a child of the test node.
+%%
+%% It ends when its standard input closes: a crashed test node leaves nothing behind.
+-module(embedded_server).
+
+-export([start/0, stop/1, url/2, ca_file/1, project/0]).
+-export_type([server/0]).
+
+-opaque server() :: #{keeper := pid(), port := inet:port_number(), ca_file := file:filename()}.
+
+%% Cargo builds the program first if nobody has; the longest known build takes a third of this.
+-define(READY_TIMEOUT, 600000).
+
+%% @doc Starts one. It lives until {@link stop/1}, not until the caller ends: Common Test runs the
+%% set-up in a process of its own.
+-spec start() -> server().
+start() ->
+    Caller = self(),
+    {Keeper, Monitor} = spawn_monitor(fun() -> keep(Caller) end),
+    receive
+        {Keeper, Port, CaFile} ->
+            demonitor(Monitor, [flush]),
+            #{keeper => Keeper, port => Port, ca_file => CaFile};
+        {'DOWN', Monitor, process, Keeper, Reason} ->
+            error({no_server, Reason})
+    end.
+
+%% @doc Ends it by closing its standard input.
+-spec stop(server()) -> ok.
+stop(#{keeper := Keeper}) ->
+    Monitor = monitor(process, Keeper),
+    Keeper ! stop,
+    receive {'DOWN', Monitor, process, Keeper, _} -> ok end.
+
+%% @doc The URL of a path, such as `/chat' or `/echo'.
+-spec url(server(), string()) -> string().
+url(#{port := Port}, Path) ->
+    lists:concat(["https://localhost:", Port, Path]).
+
+%% @doc The certificate of the authority that signed the server's, in PEM.
+-spec ca_file(server()) -> file:filename().
+ca_file(#{ca_file := CaFile}) ->
+    CaFile.
+
+keep(Caller) ->
+    Args = ["run", "--quiet", "--release", "--locked", "-p", "hackney_peer", "--bin", "h2-server"],
+    Process = open_port({spawn_executable, cargo()},
+                        [{args, Args}, {cd, project()}, {line, 4096}, exit_status]),
+    {Port, CaFile} = await_ready(Process),
+    Caller ! {self(), Port, CaFile},
+    receive
+        stop -> port_close(Process);
+        {Process, {exit_status, Status}} -> exit({exit_status, Status})
+    end.
+
+await_ready(Process) ->
+    receive
+        {Process, {data, {eol, "READY " ++ Fields}}} ->
+            {match, [Port, CaFile]} = re:run(Fields, "port=([0-9]+) cacert=(.+)$",
+                                             [{capture, all_but_first, list}]),
+            {list_to_integer(Port), CaFile};
+        {Process, {data, _}} ->
+            await_ready(Process);
+        {Process, {exit_status, Status}} ->
+            exit({exit_status, Status})
+    after ?READY_TIMEOUT ->
+        exit(not_ready)
+    end.
+
+%% rustup's directory is often only in the path of login shells.
+cargo() ->
+    Path = os:getenv("PATH", "") ++ ":" ++ filename:join([os:getenv("HOME", "/"), ".cargo", "bin"]),
+    case os:find_executable("cargo", Path) of
+        false -> exit({no_cargo, Path});
+        Cargo -> Cargo
+    end.
+
+%% @doc The project's root. rebar3 runs the tests below `_build'.
+-spec project() -> file:filename().
+project() ->
+    project(filename:dirname(filename:absname(code:which(?MODULE)))).
+
+project(Dir) ->
+    case [File || File <- ["rebar.config", "Cargo.toml"], filelib:is_regular(filename:join(Dir, File))] of
+        [_, _] -> Dir;
+        _ when Dir =/= "/" -> project(filename:dirname(Dir))
+    end.
