@@ -389,18 +389,25 @@ idle({call, From}, {connect, Timeout0}, #data{connect_timeout = Default} = Data)
     Timeout = case Timeout0 of default -> Default; _ -> Timeout0 end,
     case hackney_native_nif:connect(Timeout) of
         ok -> {keep_state, Data#data{connecting = From}};
-        {error, _} = Error -> {stop_and_reply, normal, [{reply, From, Error}]}
+        {error, _} = Error -> not_opened(Error, Data#data{connecting = From})
     end;
 idle(info, {hackney_native_nif, opened}, #data{connecting = From} = Data) ->
     {next_state, connected, Data#data{connecting = undefined}, [{reply, From, ok}]};
-idle(info, {hackney_native_nif, {failed, Reason}}, #data{connecting = From}) ->
-    {stop_and_reply, normal, [{reply, From, {error, Reason}}]};
+idle(info, {hackney_native_nif, {failed, Reason}}, Data) ->
+    not_opened({error, Reason}, Data);
 idle(cast, close, #data{connecting = undefined}) ->
     {stop, normal};
-idle(cast, close, #data{connecting = From}) ->
-    {stop_and_reply, normal, [{reply, From, {error, closed}}]};
+idle(cast, close, Data) ->
+    not_opened({error, closed}, Data);
+idle({call, From}, {controlling_process, _}, _Data) ->
+    {keep_state_and_data, [{reply, From, {error, not_connected}}]};
 idle(EventType, Event, Data) ->
     in_any_state(EventType, Event, Data).
+
+%% The caller hears of it by the reply: an owner that traps exits gets no message of a process it never got to know.
+not_opened(Error, #data{owner = Owner, connecting = From}) ->
+    unlink(Owner),
+    {stop_and_reply, normal, [{reply, From, Error}]}.
 
 %%--------------------------------------------------------------------
 %% connected

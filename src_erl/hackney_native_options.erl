@@ -71,6 +71,8 @@ from_url(Method, URL, Headers, Options) ->
 url_option(Name, _Value, _Acc) when Name =:= host; Name =:= port; Name =:= method; Name =:= transport; Name =:= path;
                                     Name =:= headers ->
     unsupported(Name);
+%% Which only `http' URLs heed, but is wrong with any.
+url_option(h2c, Value, Acc) -> Acc#{h2c => bool(h2c, Value)};
 url_option(Name, Value, Acc) -> Acc#{Name => Value}.
 
 request(Method, #{host := Host, port := Port, path := Path}, Headers, Given) ->

@@ -136,12 +136,12 @@ secure(#conn{tcp = Tcp, opts = #{server := Server} = Opts} = State) ->
 %% One packet at a time, so that `pause' takes hold at once.
 listen(#conn{paused = true} = State) -> State;
 listen(#conn{closed = true} = State) -> State;
-listen(#conn{tls = undefined, tcp = Tcp} = State) ->
-    _ = inet:setopts(Tcp, [{active, once}]),
-    State;
-listen(#conn{tls = Tls} = State) ->
-    _ = ssl:setopts(Tls, [{active, once}]),
+listen(State) ->
+    _ = active(once, State),
     State.
+
+active(Mode, #conn{tls = undefined, tcp = Tcp}) -> inet:setopts(Tcp, [{active, Mode}]);
+active(Mode, #conn{tls = Tls}) -> ssl:setopts(Tls, [{active, Mode}]).
 
 ended(_Reason, #conn{closed = true} = State) -> State;
 ended(Reason, State) -> record(#{type => closed, reason => Reason}, State#conn{closed = true}).
@@ -291,6 +291,7 @@ step({pump, Sid, Sent, Total, Chunk, Fin, Hash} = Step, State) ->
             blocked(Step, State)
     end;
 step(pause, State) ->
+    _ = active(false, State),
     {done, ok, State#conn{paused = true}};
 step(resume, State) ->
     {done, ok, listen(State#conn{paused = false})};
@@ -300,8 +301,11 @@ step({data, Sid, Data, Fin}, State) ->
     finish(send_data(Sid, Data, Fin, State));
 step({tcp, Bytes}, #conn{tcp = Tcp} = State) ->
     finish(ok_state(gen_tcp:send(Tcp, Bytes), State));
-step(Step, State) when Step =:= close; Step =:= abort; Step =:= shutdown ->
-    finish(ok_state(hang_up(Step, State), State));
+step(shutdown, State) ->
+    finish(ok_state(hang_up(shutdown, State), State));
+step(Step, State) when Step =:= close; Step =:= abort ->
+    %% No message tells of one's own closing.
+    finish(ok_state(hang_up(Step, State), State#conn{closed = true}));
 step(Step, State) ->
     finish(ok_state(send(encode(Step), State), State)).
 

@@ -110,3 +110,17 @@ pub enum ConsumeError {
     #[error("only {0} bytes are outstanding")]
     TooMuch(usize),
 }
+
+/// Why the delivery mode was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModeError {
+    /// Not opened yet.
+    #[error("not connected")]
+    NotConnected,
+    /// A count above 32,767, `inet`'s own bound.
+    #[error("count out of range")]
+    OutOfRange,
+    /// The stream is over and its end told: the mode changes nothing any more.
+    #[error("closed")]
+    Closed,
+}

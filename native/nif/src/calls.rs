@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hackney_engine::error::{OpenError, RecvError, SendError};
-use hackney_engine::h2::{ModeOutOfRange, Received, Stream};
+use hackney_engine::h2::{Received, Stream};
 use hackney_engine::runtime;
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, Term};
 
@@ -165,9 +165,8 @@ fn set_active<'a>(env: Env<'a>, pid: LocalPid, active: Term<'a>) -> NifResult<Te
         return Ok(gone(env));
     };
     Ok(match stream.set_mode(mode::decode(active)?) {
-        Ok(true) => atoms::ok().encode(env),
-        Ok(false) => gone(env),
-        Err(ModeOutOfRange) => error(env, atoms::badarg()),
+        Ok(()) => atoms::ok().encode(env),
+        Err(failure) => error(env, errors::mode_error(&failure)),
     })
 }
 

@@ -31,9 +31,9 @@ pub(super) type H2Connection = h2::client::Connection<Tap<Box<dyn Io>>, Bytes>;
 /// Which thread drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// A sender's, inside a NIF call: works little, posts nothing, and reads only if it has to.
+    /// A sender's, inside a NIF call: works little and posts nothing.
     Sender,
-    /// A reader's, inside a NIF call: works little and posts nothing.
+    /// A reader's, inside a NIF call: the same, and asks the socket itself whether there is something to read.
     Reader,
     /// The connection's task, on the engine's threads.
     Task,
@@ -48,7 +48,7 @@ impl Place {
     fn rounds(self) -> usize {
         match self {
             Place::Sender | Place::Reader => 4,
-            Place::Task => 8,
+            Place::Task => 4,
         }
     }
 
@@ -56,7 +56,7 @@ impl Place {
     fn allowance(self) -> usize {
         match self {
             Place::Sender | Place::Reader => 32 * 1024,
-            Place::Task => 1024 * 1024,
+            Place::Task => 256 * 1024,
         }
     }
 }
@@ -141,16 +141,13 @@ impl<O: Outlet> Connection<O> {
         }
         let mut tell_task = false;
         let mut rounds = place.rounds();
-        // A sender has nothing to read, and asking the socket costs a system call. Unless somebody leaves a note while it drives:
-        // that may be the socket's own, which is not given twice.
-        let mut reads = place != Place::Sender;
         loop {
             let mut slot = self.driver.lock();
             let Some(driver) = slot.as_mut() else {
                 self.baton.drop_it();
                 return Poll::Ready(());
             };
-            self.allowance.set(place.allowance(), reads);
+            self.allowance.set(place.allowance());
             tell_task |= self.guarded_round(driver, place);
             let finished = driver.finished;
             if finished && place == Place::Task {
@@ -174,7 +171,6 @@ impl<O: Outlet> Connection<O> {
                 }
                 return Poll::Pending;
             }
-            reads = true;
         }
     }
 
@@ -199,20 +195,16 @@ impl<O: Outlet> Connection<O> {
         }
     }
 
-    /// Gives the connection up as it stands. Task only.
-    pub(super) fn abandon(&self) {
-        loop {
-            if self.baton.take_or_note() {
-                let driver = self.driver.lock().take();
-                self.baton.drop_it();
-                if let Some(driver) = driver {
-                    self.bury(driver);
-                }
-                return;
-            }
+    /// Drops the connection as it stands: whoever is to hear of it has heard. It holds its streams, which hold it: without this
+    /// they would keep each other for ever.
+    fn sever(&self) {
+        while !self.baton.take_or_note() {
             // An inline driver holds it, for microseconds.
             std::thread::yield_now();
         }
+        let driver = self.driver.lock().take();
+        self.baton.drop_it();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(driver)));
     }
 
     /// No stream is left: only the goodbye is under way.
@@ -299,10 +291,16 @@ impl<O: Outlet> Connection<O> {
     pub(super) fn end_reason(&self, error: &h2::Error) -> EndReason {
         let code = error.reason().map(u32::from);
         match code {
+            // RFC 9113, 6.9.1 has two errors of flow control: too much sent to us, or too much allowed us.
+            Some(code)
+                if error.is_library()
+                    && code == u32::from(Reason::FLOW_CONTROL_ERROR)
+                    && !self.facts.send_window_too_large() =>
+            {
+                EndReason::RecvBufferOverflow
+            }
             Some(code) if error.is_reset() => EndReason::Reset(code),
             Some(code) if error.is_go_away() && error.is_remote() => EndReason::GoAway(code),
-            // The only thing a peer of ours can overflow is the receive window (RFC 9113, 6.9.1).
-            Some(code) if code == u32::from(Reason::FLOW_CONTROL_ERROR) => EndReason::RecvBufferOverflow,
             Some(code) => EndReason::Lost(Loss::Protocol(code)),
             None => match self.facts.ending() {
                 Some(Ending::Orderly) => EndReason::Closed,
@@ -310,6 +308,15 @@ impl<O: Outlet> Connection<O> {
                 None => EndReason::Lost(Loss::Other(error.to_string())),
             },
         }
+    }
+}
+
+/// Severs its connection when it goes: at the end of the connection's task, or wherever that is dropped.
+pub(super) struct Tether<O: Outlet>(pub(super) Arc<Connection<O>>);
+
+impl<O: Outlet> Drop for Tether<O> {
+    fn drop(&mut self) {
+        self.0.sever();
     }
 }
 

@@ -11,6 +11,8 @@ use crate::error::Loss;
 
 /// The windows' size before any SETTINGS or WINDOW_UPDATE (RFC 9113, 6.9.2).
 const DEFAULT_WINDOW: i64 = 65_535;
+/// No window may be larger (RFC 9113, 6.9.1).
+const MAX_WINDOW: i64 = 0x7fff_ffff;
 /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, 6.5.2).
 const INITIAL_WINDOW_SIZE: u16 = 0x4;
 
@@ -37,6 +39,8 @@ pub struct GoAway {
 struct SendWindows {
     connection: i64,
     initial: i64,
+    /// The peer has made one larger than it may be.
+    too_large: bool,
     /// Each stream's window as difference to `initial`, so that a change of SETTINGS moves all at once (6.9.2).
     streams: HashMap<u32, i64>,
 }
@@ -70,6 +74,7 @@ impl Facts {
                 connection: DEFAULT_WINDOW,
                 initial: DEFAULT_WINDOW,
                 streams: HashMap::new(),
+                too_large: false,
             }),
         }
     }
@@ -106,6 +111,11 @@ impl Facts {
         )
     }
 
+    /// The peer has opened a window of ours beyond what is allowed: an error of flow control that is none of receiving.
+    pub(crate) fn send_window_too_large(&self) -> bool {
+        self.windows.lock().too_large
+    }
+
     /// Forgets a stream that is over.
     pub(crate) fn forget(&self, stream: u32) {
         self.windows.lock().streams.remove(&stream);
@@ -129,15 +139,19 @@ impl Facts {
             kind::WINDOW_UPDATE if frame.payload.len() >= 4 => {
                 let increment = i64::from(be_u32(frame.payload) & 0x7fff_ffff);
                 let mut windows = self.windows.lock();
-                match frame.stream {
-                    0 => windows.connection += increment,
-                    // Only streams that sent something are kept: else the peer could fill the table.
-                    stream => {
-                        if let Some(window) = windows.streams.get_mut(&stream) {
-                            *window += increment;
-                        }
+                let initial = windows.initial;
+                let window = match frame.stream {
+                    0 => {
+                        windows.connection += increment;
+                        windows.connection
                     }
-                }
+                    // Only streams that sent something are kept: else the peer could fill the table.
+                    stream => windows.streams.get_mut(&stream).map_or(0, |difference| {
+                        *difference += increment;
+                        initial + *difference
+                    }),
+                };
+                windows.too_large |= window > MAX_WINDOW;
             }
             kind::GOAWAY if frame.payload.len() >= 8 => {
                 let last_stream = be_u32(frame.payload) & 0x7fff_ffff;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::error::EndReason;
+use crate::error::{EndReason, ModeError};
 use crate::message::{MAX_DATA, Message, Mode, Notice};
 
 /// See the module's text.
@@ -165,7 +165,7 @@ impl Inbox {
     }
 
     /// Sets the mode as asked; see [`ModeChange`].
-    pub(crate) fn set_mode(&mut self, change: ModeChange) -> Result<(), ModeOutOfRange> {
+    pub(crate) fn set_mode(&mut self, change: ModeChange) -> Result<(), ModeError> {
         self.mode = match change {
             ModeChange::Set(mode) => {
                 self.passive_due = false;
@@ -179,7 +179,7 @@ impl Inbox {
                 };
                 let sum = current + i32::from(n);
                 if sum > i32::from(i16::MAX) {
-                    return Err(ModeOutOfRange);
+                    return Err(ModeError::OutOfRange);
                 }
                 self.passive_due = sum <= 0;
                 if sum > 0 {
@@ -206,10 +206,6 @@ pub enum ModeChange {
     /// `N`: added to what is left of an earlier count, as `inet:setopts/2` does; at zero or below the stream turns passive.
     Add(i16),
 }
-
-/// A count above 32,767, `inet`'s own bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModeOutOfRange;
 
 #[cfg(test)]
 mod tests {
@@ -272,7 +268,7 @@ mod tests {
         assert_eq!(inbox.set_mode(ModeChange::Add(-1)), Ok(()));
         assert_eq!(inbox.next_notice(), Some(Notice::Passive));
         inbox.set_mode(ModeChange::Add(i16::MAX)).unwrap();
-        assert_eq!(inbox.set_mode(ModeChange::Add(1)), Err(ModeOutOfRange));
+        assert_eq!(inbox.set_mode(ModeChange::Add(1)), Err(ModeError::OutOfRange));
     }
 
     #[test]

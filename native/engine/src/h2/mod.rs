@@ -21,7 +21,7 @@ mod tap;
 
 pub use credit::FlowControl;
 pub use facts::GoAway;
-pub use inbox::{ModeChange, ModeOutOfRange};
+pub use inbox::ModeChange;
 pub use info::{ConnectedInfo, Endpoints, Info, StreamState};
 pub use options::{ConnectionOptions, RequestHead, StreamOptions};
 pub use outbox::Payload;

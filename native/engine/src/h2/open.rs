@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Sleep, sleep};
 
-use super::connection::{Connection, Io, Place, panic_text};
+use super::connection::{Connection, Io, Place, Tether, panic_text};
 use super::facts::Facts;
 use super::info::Endpoints;
 use super::pump::Pump;
@@ -65,14 +65,12 @@ impl<O: Outlet> Stream<O> {
         };
         drop(opening);
         match opened {
-            Ok(connection) => {
+            Ok(tether) => {
                 self.outlet.life(Life::Opened);
-                connection_task(connection).await;
+                self.deliver();
+                connection_task(tether).await;
             }
             Err(error) => {
-                if let Some(link) = self.link.get() {
-                    link.connection.abandon();
-                }
                 self.fail(EndReason::Closed);
                 self.outlet.life(Life::Failed(error));
             }
@@ -88,10 +86,7 @@ async fn expiry(deadline: Option<Duration>) {
 }
 
 /// Connects and sends the request; done when the peer's SETTINGS have come (RFC 9113, 3.4), which prove that it speaks HTTP/2.
-async fn establish<O: Outlet>(
-    stream: Arc<Stream<O>>,
-    request: http::Request<()>,
-) -> Result<Arc<Connection<O>>, OpenError> {
+async fn establish<O: Outlet>(stream: Arc<Stream<O>>, request: http::Request<()>) -> Result<Tether<O>, OpenError> {
     let net::Connected {
         transport,
         peer,
@@ -100,8 +95,9 @@ async fn establish<O: Outlet>(
     } = net::connect(&stream.options.dial).await.map_err(OpenError::Connect)?;
     let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
     let connection = Connection::new(facts.clone(), allowance.clone(), Endpoints { peer, local, tls });
+    let tether = Tether(connection.clone());
     let io: Box<dyn Io> = Box::new(transport);
-    allowance.set(usize::MAX, true);
+    allowance.set(usize::MAX);
     let tap = Tap::new(io, facts, allowance);
     let failed = |error: h2::Error| OpenError::Ended(connection.end_reason(&error));
     // The request goes out with the preface, without waiting for SETTINGS: one round trip less (RFC 9113, 3.4 allows it).
@@ -141,11 +137,12 @@ async fn establish<O: Outlet>(
         }
     })
     .await?;
-    Ok(connection)
+    Ok(tether)
 }
 
 /// Drives the connection until it is over. When no stream is left, the goodbye gets [`CLOSE_GRACE`] to leave.
-async fn connection_task<O: Outlet>(connection: Arc<Connection<O>>) {
+async fn connection_task<O: Outlet>(tether: Tether<O>) {
+    let connection = &tether.0;
     let mut grace: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         connection.register_task(cx.waker());
@@ -154,10 +151,7 @@ async fn connection_task<O: Outlet>(connection: Arc<Connection<O>>) {
         }
         if connection.is_idle() {
             let grace = grace.get_or_insert_with(|| Box::pin(sleep(CLOSE_GRACE)));
-            if grace.as_mut().poll(cx).is_ready() {
-                connection.abandon();
-                return Poll::Ready(());
-            }
+            return grace.as_mut().poll(cx);
         }
         Poll::Pending
     })

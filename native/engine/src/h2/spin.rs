@@ -17,6 +17,11 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
+    /// The last answer came quickly.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.quick
+    }
+
     /// The reader found nothing. True when it should look again at once.
     pub(crate) fn found_nothing(&mut self) -> bool {
         let now = Instant::now();

@@ -10,13 +10,13 @@ use tokio::sync::Notify;
 
 use super::connection::{Connection, Place};
 use super::credit::Credit;
-use super::inbox::{Inbox, ModeChange, ModeOutOfRange};
+use super::inbox::{Inbox, ModeChange};
 use super::options::StreamOptions;
 use super::outbox::{Fin, Outbox, Payload};
 use super::ready::ReadyFlag;
 use super::spin::Spin;
-use crate::error::{ConsumeError, EndReason, RecvError, SendError};
-use crate::message::{Message, Mode};
+use crate::error::{ConsumeError, EndReason, ModeError, RecvError, SendError};
+use crate::message::{Message, Mode, Notice};
 use crate::outlet::{Life, Outlet};
 
 /// How far a stream has come.
@@ -218,8 +218,8 @@ impl<O: Outlet> Stream<O> {
                 return Err(RecvError::Busy(other));
             }
             match self.link.get() {
-                // What we wait for may have arrived at the socket already.
-                Some(link) if !driven => {
+                // While answers come quickly, it is worth while to ask the socket for the next.
+                Some(link) if !driven && state.spin.is_quick() => {
                     drop(state);
                     let _ = link.connection.drive(Place::Reader);
                     driven = true;
@@ -259,15 +259,17 @@ impl<O: Outlet> Stream<O> {
         Ok(())
     }
 
-    /// Changes the delivery mode. What is queued goes to the owner at once as far as the mode allows. False when the stream is over
-    /// and its end told: then the mode changes nothing any more.
+    /// Changes the delivery mode. What is queued goes to the owner at once as far as the mode allows.
     ///
     /// # Errors
-    /// [`ModeOutOfRange`]: the count would pass 32,767.
-    pub fn set_mode(self: &Arc<Self>, change: ModeChange) -> Result<bool, ModeOutOfRange> {
+    /// See [`ModeError`].
+    pub fn set_mode(self: &Arc<Self>, change: ModeChange) -> Result<(), ModeError> {
         let mut state = self.state.lock();
         if state.inbox.is_drained() {
-            return Ok(false);
+            return Err(ModeError::Closed);
+        }
+        if state.phase != Phase::Open {
+            return Err(ModeError::NotConnected);
         }
         state.inbox.set_mode(change)?;
         let deliver = state.wants_delivery();
@@ -275,7 +277,7 @@ impl<O: Outlet> Stream<O> {
         if deliver {
             self.deliver_soon();
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Posts to `owner` from now on.
@@ -360,21 +362,21 @@ impl<O: Outlet> Stream<O> {
     pub(super) fn deliver(&self) {
         loop {
             let mut state = self.state.lock();
-            if state.reader_should_look()
-                && let Some(reader) = state.reader.take()
-            {
-                self.outlet.wake(reader);
+            if let Some(waiter) = state.next_waiter() {
+                // It calls us as soon as it is awake: not into a lock that is still held.
+                drop(state);
+                self.outlet.wake(waiter);
+                continue;
             }
-            while let Some(sender) = state.next_sender() {
-                self.outlet.wake(sender);
-            }
-            let Some(notice) = state.inbox.next_notice() else {
+            // Whoever failed to open a stream is told so, and hears nothing else of it.
+            let open = state.phase == Phase::Open;
+            let Some(notice) = open.then(|| state.inbox.next_notice()).flatten() else {
                 if state.inbox.is_drained() && !std::mem::replace(&mut state.drained_told, true) {
                     self.outlet.life(Life::Drained);
                 }
                 return;
             };
-            let size = if let crate::message::Notice::Message(message) = &notice {
+            let size = if let Notice::Message(message) = &notice {
                 message.body_len()
             } else {
                 0
@@ -411,8 +413,11 @@ impl<O: Outlet> State<O> {
             || self.senders.iter().any(|(size, _)| self.outbox.has_room(*size))
     }
 
-    /// The first sender in line for whom there is room.
-    fn next_sender(&mut self) -> Option<O::Waiter> {
+    /// A waiter that should look again: the reader, or the first sender in line for whom there is room.
+    fn next_waiter(&mut self) -> Option<O::Waiter> {
+        if self.reader_should_look() {
+            return self.reader.take();
+        }
         let first = self.senders.iter().position(|(size, _)| self.outbox.has_room(*size))?;
         Some(self.senders.remove(first).1)
     }

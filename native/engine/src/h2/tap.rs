@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,15 +22,12 @@ const PREFACE_LEN: usize = 24;
 /// What one round of driving may still move. Shared by the driver, which fills it, and the tap, which draws on it.
 #[derive(Debug, Default)]
 pub(crate) struct Allowance {
-    /// Whether to read at all. What is not read now has its wake-up still to come, or somebody has a note of it.
-    reads: AtomicBool,
     read: AtomicUsize,
     write: AtomicUsize,
 }
 
 impl Allowance {
-    pub(crate) fn set(&self, bytes: usize, reads: bool) {
-        self.reads.store(reads, Relaxed);
+    pub(crate) fn set(&self, bytes: usize) {
         self.read.store(bytes, Relaxed);
         self.write.store(bytes, Relaxed);
     }
@@ -85,7 +82,7 @@ impl<S> Tap<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.allowance.reads.load(Relaxed) || spent(&this.allowance.read, cx) {
+        if spent(&this.allowance.read, cx) {
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -224,7 +221,7 @@ mod tests {
 
     fn tap<S>(stream: S) -> (Tap<S>, Arc<Facts>, Arc<Allowance>) {
         let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
-        allowance.set(usize::MAX, true);
+        allowance.set(usize::MAX);
         (Tap::new(stream, facts.clone(), allowance.clone()), facts, allowance)
     }
 
@@ -309,7 +306,7 @@ mod tests {
         let (near, mut far) = duplex(1024);
         let (mut tap, _, allowance) = tap(near);
         far.write_all(&[0; 64]).await.unwrap();
-        allowance.set(0, true);
+        allowance.set(0);
         let mut buf = [0; 64];
         let mut waited = 0;
         let n = std::future::poll_fn(|cx| {
@@ -317,7 +314,7 @@ mod tests {
             match Pin::new(&mut tap).poll_read(cx, &mut read) {
                 Poll::Pending => {
                     waited += 1;
-                    allowance.set(64, true);
+                    allowance.set(64);
                     Poll::Pending
                 }
                 Poll::Ready(r) => Poll::Ready(r.map(|()| read.filled().len())),

@@ -1,6 +1,6 @@
 //! The error terms of the contract.
 
-use hackney_engine::error::{ConsumeError, EndReason, Loss, OpenError, RecvError, SendError};
+use hackney_engine::error::{ConsumeError, EndReason, Loss, ModeError, OpenError, RecvError, SendError};
 use hackney_engine::net::{ConnectError, TlsError, errno};
 use rustler::{Atom, Encoder, Env, Term};
 
@@ -126,5 +126,14 @@ pub(crate) fn consume_error<'a>(env: Env<'a>, error: &ConsumeError) -> Term<'a> 
     match error {
         ConsumeError::NotConnected => atoms::not_connected().encode(env),
         ConsumeError::TooMuch(outstanding) => (atoms::badarg(), (atoms::consume(), *outstanding)).encode(env),
+    }
+}
+
+/// Why the mode was not changed.
+pub(crate) fn mode_error(error: &ModeError) -> Atom {
+    match error {
+        ModeError::NotConnected => atoms::not_connected(),
+        ModeError::OutOfRange => atoms::badarg(),
+        ModeError::Closed => atoms::closed(),
     }
 }

@@ -1,0 +1,789 @@
+%%% @doc Sections 1 and 2 of the contract: the facade, the stream module, the messages and how they
+%%% are delivered. Section 3 is {@link contract_errors_SUITE}, section 4
+%%% {@link contract_better_SUITE}. `README.md' beside this file has the table that says which test
+%%% holds which row.
+-module(contract_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-compile([export_all, nowarn_export_all]).
+
+-import(h2_case, [open/0, open/1, open/2, respond/1, recv/1, drain/1, active/1, silent/1, gone/1,
+                  until/1, is_bad/1, is_closed/1, concurrently/1, result/1]).
+
+suite() -> [{timetrap, {minutes, 1}}].
+
+all() -> [{group, facade}, {group, requests}, {group, stream_module}, {group, messages},
+          {group, passive}, {group, active}, {group, ownership}].
+
+groups() ->
+    [{facade, [parallel],
+      [open_2_posts_to_the_root, open_3_sends_headers, open_4_takes_a_method,
+       open_returns_before_the_response, open_waits_for_settings, send_2_leaves_our_side_open,
+       send_3_half_closes, send_takes_iodata, send_of_nothing_half_closes, trailers_half_close,
+       trailers_queue_behind_data, recv_1_and_2, recv_timeout_option, consume_returns_ok,
+       setopts_checks_its_list, close_returns_ok, whole_conversation]},
+     {requests, [parallel],
+      [methods, urls, authority_of_the_default_port, header_names_and_values, header_order]},
+     {stream_module, [parallel],
+      [states_of_the_gen_statem, idle_refuses_calls, start_link_links, defaults_of_the_map,
+       connect_2, failed_open_leaves_no_process, second_recv_is_busy, connect_twice]},
+     {messages, [parallel],
+      [data_is_never_empty, headers_as_received, repeated_names_are_kept, done_then_closed,
+       headers_only_response, drained_after_done, drained_after_an_error, drained_after_close,
+       calls_after_the_end]},
+     {passive, [parallel],
+      [passive_keeps_order, timeout_loses_nothing, stale_timer, zero_timeout, killed_waiter,
+       recv_in_active_modes]},
+     {active, [parallel],
+      [active_true_from_the_start, switch_to_true_flushes, active_once, once_takes_from_the_queue,
+       back_to_passive, abnormal_end_is_told, plain_close_is_told, nothing_after_close]},
+     {ownership, [parallel],
+      [others_may_use_it, controlling_process_moves_delivery, controlling_process_moves_the_link,
+       controlling_process_checks, owners_death_when_idle, owners_death_while_connecting,
+       owners_death_when_connected, owners_death_when_half_closed, owners_death_after_the_end,
+       normal_exit_of_the_owner, supervised_and_monitored]}].
+
+init_per_suite(Config) -> h2_case:start(), Config.
+end_per_suite(_Config) -> ok.
+
+%% ---- 1. facade -------------------------------------------------------------------------------
+
+open_2_posts_to_the_root(_Config) ->
+    #{headers := Headers, flags := Flags} = request(fun(Url, Opts) ->
+        hackney_native:h2_open(Url, Opts)
+    end),
+    ?assertEqual([end_headers], Flags),
+    ?assertMatch([{<<":method">>, <<"POST">>}, {<<":path">>, <<"/">>}, {<<":scheme">>, <<"https">>}],
+                 pseudo(Headers, [<<":method">>, <<":path">>, <<":scheme">>])).
+
+open_3_sends_headers(_Config) ->
+    #{headers := Headers} = request(fun(Url, Opts) ->
+        hackney_native:h2_open(Url, [{<<"te">>, <<"trailers">>}], Opts)
+    end),
+    ?assertEqual(<<"POST">>, proplists:get_value(<<":method">>, Headers)),
+    ?assertEqual(<<"trailers">>, proplists:get_value(<<"te">>, Headers)).
+
+open_4_takes_a_method(_Config) ->
+    #{headers := Headers, flags := Flags} = request(fun(Url, Opts) ->
+        hackney_native:h2_open(get, Url, [{<<"x">>, <<"y">>}], Opts)
+    end),
+    ?assertEqual(<<"GET">>, proplists:get_value(<<":method">>, Headers)),
+    ?assertEqual(<<"y">>, proplists:get_value(<<"x">>, Headers)),
+    ?assertNot(lists:member(end_stream, Flags)).
+
+open_returns_before_the_response(_Config) ->
+    {Stream, Conn} = open(),
+    ?assertEqual({error, timeout}, hackney_native:h2_recv(Stream, 0)),
+    respond(Conn),
+    ?assertEqual({response, 200, []}, recv(Stream)).
+
+open_waits_for_settings(_Config) ->
+    Peer = raw_peer:start(#{script => [{expect, headers}, {wait, go}, {settings, []}]}),
+    Test = self(),
+    Open = concurrently(fun() ->
+        Test ! opening,
+        Result = h2_open(Peer),
+        Test ! opened,
+        Result
+    end),
+    Conn = raw_peer:accept(Peer),
+    %% The request is there before the peer has said anything.
+    receive opening -> ok end,
+    until(fun() -> [] =/= [H || #{type := headers} = H <- raw_peer:transcript(Conn)] end),
+    receive opened -> error(open_did_not_wait) after 0 -> ok end,
+    raw_peer:tell(Conn, go),
+    ?assertMatch({ok, _}, result(Open)).
+
+send_2_leaves_our_side_open(_Config) ->
+    {Stream, Conn} = open(),
+    ok = hackney_native:h2_send(Stream, <<"one">>),
+    ok = hackney_native:h2_send(Stream, <<"two">>, nofin),
+    [6] = raw_peer:run(Conn, [{expect_bytes, 1, 6}]),
+    ?assertEqual({<<"onetwo">>, nofin}, body(Conn)).
+
+send_3_half_closes(_Config) ->
+    {Stream, Conn} = open(),
+    ok = hackney_native:h2_send(Stream, <<"last">>, fin),
+    ended(Conn),
+    ?assertEqual({<<"last">>, fin}, body(Conn)),
+    %% Half-closed: the other half still works.
+    respond(Conn),
+    ?assertEqual({response, 200, []}, recv(Stream)).
+
+send_takes_iodata(_Config) ->
+    {Stream, Conn} = open(),
+    ok = hackney_native:h2_send(Stream, ["a", [<<"b">>, $c], [], [[<<"d">> | <<"e">>]]], fin),
+    ended(Conn),
+    ?assertEqual({<<"abcde">>, fin}, body(Conn)).
+
+send_of_nothing_half_closes(_Config) ->
+    {Stream, Conn} = open(),
+    ok = hackney_native:h2_send(Stream, <<>>),
+    ok = hackney_native:h2_send(Stream, [], fin),
+    ended(Conn),
+    ?assertEqual({<<>>, fin}, body(Conn)).
+
+trailers_half_close(_Config) ->
+    {Stream, Conn} = open(),
+    ok = hackney_native:h2_send(Stream, <<"body">>),
+    ok = hackney_native:h2_send_trailers(Stream, [{<<"Grpc-Status">>, 0}, {"a", "b"}]),
+    #{flags := Flags, headers := Trailers} = raw_peer:expect(Conn, headers),
+    ?assert(lists:member(end_stream, Flags)),
+    ?assertEqual([{<<"grpc-status">>, <<"0">>}, {<<"a">>, <<"b">>}], Trailers),
+    ?assertEqual({<<"body">>, nofin}, body(Conn)).
+
+%% With no window the data must wait, and the trailers behind it.
+trailers_queue_behind_data(_Config) ->
+    {Stream, Conn} = open(#{settings => [{initial_window_size, 0}]}, []),
+    ok = hackney_native:h2_send(Stream, <<"before the trailers">>),
+    ok = hackney_native:h2_send_trailers(Stream, [{<<"t">>, <<"1">>}]),
+    ok = raw_peer:barrier(Conn),
+    ?assertEqual({<<>>, nofin}, body(Conn)),
+    [ok, _] = raw_peer:run(Conn, [{window_update, 1, 100}, {expect, headers}]),
+    [#{type := data, data := <<"before the trailers">>}, #{headers := [{<<"t">>, <<"1">>}]}] =
+        raw_peer:sequence(Conn, [data, #{type => headers, flags => [end_stream, end_headers]}]).
+
+recv_1_and_2(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    ?assertEqual({ok, {response, 200, []}}, hackney_native:h2_recv(Stream)),
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"x">>, fin}]),
+    ?assertEqual({ok, {data, <<"x">>}}, hackney_native:h2_recv(Stream, 5000)),
+    ?assertEqual({ok, done}, hackney_native:h2_recv(Stream, infinity)).
+
+recv_timeout_option(_Config) ->
+    {Stream, _Conn} = open([{recv_timeout, 20}]),
+    ?assertEqual({error, timeout}, hackney_native:h2_recv(Stream)).
+
+consume_returns_ok(_Config) ->
+    {Stream, Conn} = open([{flow_control, manual}]),
+    respond(Conn),
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"12345">>}]),
+    {response, 200, []} = recv(Stream),
+    {data, <<"12345">>} = recv(Stream),
+    ?assertEqual(ok, hackney_native:h2_consume(Stream, 5)),
+    ?assertEqual(ok, hackney_native:h2_consume(Stream, 0)).
+
+setopts_checks_its_list(_Config) ->
+    {Stream, _Conn} = open(),
+    [?assertEqual(ok, hackney_native:h2_setopts(Stream, [{active, Mode}]))
+     || Mode <- [true, once, false]],
+    ?assertEqual(ok, hackney_native:h2_setopts(Stream, [])),
+    ?assertEqual({error, badarg}, hackney_native:h2_setopts(Stream, [{active, sometimes}])),
+    ?assertEqual({error, badarg}, hackney_native:h2_setopts(Stream, [{active, 1.5}])),
+    %% A refused call has changed nothing.
+    ?assertEqual({error, timeout}, hackney_native:h2_recv(Stream, 0)).
+
+close_returns_ok(_Config) ->
+    {Stream, Conn} = open(),
+    ?assertEqual(ok, hackney_native:h2_close(Stream)),
+    ?assertEqual(ok, hackney_native:h2_close(Stream)),
+    _ = raw_peer:expect(Conn, closed),
+    ?assertEqual(normal, reason(gone(Stream))),
+    ?assertEqual(ok, hackney_native:h2_close(Stream)).
+
+whole_conversation(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    {response, 200, []} = recv(Stream),
+    [begin
+         Ask = <<"ask ", (integer_to_binary(N))/binary>>,
+         ok = hackney_native:h2_send(Stream, Ask),
+         #{data := Ask} = raw_peer:expect(Conn, data),
+         [ok] = raw_peer:run(Conn, [{data, 1, [<<"re: ">>, Ask]}]),
+         ?assertEqual({data, <<"re: ", Ask/binary>>}, recv(Stream))
+     end || N <- lists:seq(1, 20)],
+    ok = hackney_native:h2_send(Stream, <<>>, fin),
+    ended(Conn),
+    [ok] = raw_peer:run(Conn, [{headers, 1, [{<<"grpc-status">>, <<"0">>}], fin}]),
+    ?assertEqual([{trailers, [{<<"grpc-status">>, <<"0">>}]}, done, {error, closed}],
+                 drain(Stream)),
+    ok = hackney_native:h2_close(Stream).
+
+%% ---- 1. what a request looks like ------------------------------------------------------------
+
+methods(_Config) ->
+    [?assertEqual({Given, Sent},
+                  begin
+                      #{headers := Headers} = request(fun(Url, Opts) ->
+                          hackney_native:h2_open(Given, Url, [], Opts)
+                      end),
+                      {Given, proplists:get_value(<<":method">>, Headers)}
+                  end)
+     || {Given, Sent} <- [{get, <<"GET">>}, {'Put', <<"PUT">>}, {"patch", <<"PATCH">>},
+                          {<<"DELETE">>, <<"DELETE">>}, {<<"miXed">>, <<"miXed">>}]].
+
+urls(_Config) ->
+    [?assertEqual({Form, Tail, Sent}, {Form, Tail, path_sent(Form, Tail)})
+     || {Tail, Sent} <- [{"", <<"/">>}, {"/", <<"/">>}, {"/a/b", <<"/a/b">>},
+                         {"/a?q=1&r=%20", <<"/a?q=1&r=%20">>}, {"?q", <<"/?q">>},
+                         {"/a#part", <<"/a">>}, {"/a?q#part", <<"/a?q">>}, {"#part", <<"/">>}],
+        Form <- [binary, string]].
+
+path_sent(Form, Tail) ->
+    #{headers := Headers} = request(fun(Url, Opts) ->
+        Root = binary:part(Url, 0, byte_size(Url) - 1),
+        Full = <<Root/binary, (list_to_binary(Tail))/binary>>,
+        hackney_native:h2_open(case Form of binary -> Full; string -> binary_to_list(Full) end,
+                               Opts)
+    end),
+    proplists:get_value(<<":path">>, Headers).
+
+%% No test may listen on port 443, so what the port does to the authority is asked for here.
+authority_of_the_default_port(_Config) ->
+    ?assertEqual(<<"h.test">>, hackney_native_url:authority(https, <<"h.test">>, 443)),
+    ?assertEqual(<<"h.test:80">>, hackney_native_url:authority(https, <<"h.test">>, 80)),
+    ?assertEqual(<<"h.test">>, hackney_native_url:authority(http, <<"h.test">>, 80)),
+    ?assertEqual(<<"h.test:443">>, hackney_native_url:authority(http, <<"h.test">>, 443)),
+    ?assertEqual(<<"[::1]:8443">>, hackney_native_url:authority(https, <<"::1">>, 8443)),
+    Peer = raw_peer:start(),
+    {ok, _} = h2_open(Peer),
+    #{headers := Headers} = raw_peer:expect(raw_peer:accept(Peer), headers),
+    Port = integer_to_binary(raw_peer:port(Peer)),
+    ?assertEqual(<<"localhost:", Port/binary>>, proplists:get_value(<<":authority">>, Headers)).
+
+header_names_and_values(_Config) ->
+    Given = [{<<"X-Binary">>, <<"b">>}, {'X-Atom', "string"}, {"X-String", 42},
+             {<<"Host">>, <<"elsewhere.test">>}, {host, "elsewhere.test"},
+             {<<"x-empty">>, <<>>}, {<<"x-negative">>, -1}],
+    #{headers := Headers} = request(fun(Url, Opts) ->
+        hackney_native:h2_open(Url, Given, Opts)
+    end),
+    ?assertMatch(<<"localhost:", _/binary>>, proplists:get_value(<<":authority">>, Headers)),
+    ?assertEqual([{<<"x-binary">>, <<"b">>}, {<<"x-atom">>, <<"string">>},
+                  {<<"x-string">>, <<"42">>}, {<<"x-empty">>, <<>>},
+                  {<<"x-negative">>, <<"-1">>}],
+                 [H || {<<C, _/binary>>, _} = H <- Headers, C =/= $:]).
+
+header_order(_Config) ->
+    Given = [{iolist_to_binary(["h", integer_to_list(N * 7 rem 31)]), integer_to_binary(N)}
+             || N <- lists:seq(1, 30)],
+    #{headers := Headers} = request(fun(Url, Opts) ->
+        hackney_native:h2_open(Url, Given, Opts)
+    end),
+    {Pseudo, Regular} = lists:splitwith(fun({<<C, _/binary>>, _}) -> C =:= $: end, Headers),
+    ?assertEqual([<<":authority">>, <<":method">>, <<":path">>, <<":scheme">>],
+                 lists:sort([Name || {Name, _} <- Pseudo])),
+    ?assertEqual(Given, Regular).
+
+%% ---- 1. hackney_native_h2_stream ---------------------------------------------------------------
+
+states_of_the_gen_statem(_Config) ->
+    Peer = raw_peer:start(),
+    {ok, Stream} = hackney_native_h2_stream:start_link(map(Peer)),
+    ?assertMatch({idle, _}, sys:get_state(Stream)),
+    ok = hackney_native_h2_stream:connect(Stream),
+    ?assertMatch({connected, _}, sys:get_state(Stream)),
+    Conn = raw_peer:accept(Peer),
+    #{stream := 1} = raw_peer:expect(Conn, headers),
+    respond(Conn),
+    [ok] = raw_peer:run(Conn, [{rst, 1, cancel}]),
+    %% Unread messages keep the closed stream there to be asked.
+    until(fun() -> closed =:= element(1, sys:get_state(Stream)) end),
+    {ok, {response, 200, []}} = hackney_native_h2_stream:recv(Stream),
+    ?assertEqual({error, {stream_error, cancel}}, hackney_native_h2_stream:recv(Stream)),
+    ?assertEqual(normal, reason(gone(Stream))).
+
+idle_refuses_calls(_Config) ->
+    {ok, Stream} = hackney_native_h2_stream:start_link(map(raw_peer:start())),
+    Calls = [fun() -> hackney_native_h2_stream:send(Stream, <<"x">>) end,
+             fun() -> hackney_native_h2_stream:send(Stream, <<"x">>, fin) end,
+             fun() -> hackney_native_h2_stream:send_trailers(Stream, []) end,
+             fun() -> hackney_native_h2_stream:recv(Stream) end,
+             fun() -> hackney_native_h2_stream:recv(Stream, 10) end,
+             fun() -> hackney_native_h2_stream:consume(Stream, 1) end,
+             fun() -> hackney_native_h2_stream:setopts(Stream, [{active, true}]) end,
+             fun() -> hackney_native_h2_stream:controlling_process(Stream, self()) end],
+    [?assertEqual({error, not_connected}, Call()) || Call <- Calls],
+    ok = hackney_native_h2_stream:connect(Stream).
+
+start_link_links(_Config) ->
+    {ok, Stream} = hackney_native_h2_stream:start_link(map(raw_peer:start())),
+    {links, Links} = process_info(self(), links),
+    ?assert(lists:member(Stream, Links)),
+    ok = hackney_native_h2_stream:close(Stream),
+    ?assertEqual(normal, reason(gone(Stream))).
+
+defaults_of_the_map(_Config) ->
+    Peer = raw_peer:start(),
+    Map = maps:with([host, port, transport, ssl_options], map(Peer)),
+    {ok, Stream} = hackney_native_h2_stream:start_link(Map),
+    ok = hackney_native_h2_stream:connect(Stream),
+    Conn = raw_peer:accept(Peer),
+    #{headers := Headers} = raw_peer:expect(Conn, headers),
+    ?assertEqual([<<"POST">>, <<"/">>, <<"https">>],
+                 [proplists:get_value(Name, Headers)
+                  || Name <- [<<":method">>, <<":path">>, <<":scheme">>]]),
+    %% Passive and auto.
+    ?assertEqual({error, timeout}, hackney_native_h2_stream:recv(Stream, 0)).
+
+connect_2(_Config) ->
+    Silent = raw_peer:start(#{script => []}),
+    {ok, Stream} = hackney_native_h2_stream:start_link((map(Silent))#{connect_timeout => 60000}),
+    ?assertEqual({error, connect_timeout}, hackney_native_h2_stream:connect(Stream, 50)),
+    ?assertEqual(normal, reason(gone(Stream))).
+
+failed_open_leaves_no_process(_Config) ->
+    Url = iolist_to_binary(io_lib:format("https://localhost:~b", [h2_case:refused_port()])),
+    {links, Before} = process_info(self(), links),
+    Tracked = tracked_opens(Url),
+    ?assertEqual([], [Pid || Pid <- Tracked, is_process_alive(Pid)]),
+    ?assertEqual({links, Before}, process_info(self(), links)).
+
+%% Every process that one failing open makes.
+tracked_opens(Url) ->
+    1 = erlang:trace(self(), true, [procs, set_on_spawn]),
+    {error, econnrefused} = hackney_native:h2_open(Url, [{ssl_options, [insecure]}]),
+    1 = erlang:trace(self(), false, [procs, set_on_spawn]),
+    Self = self(),
+    Self ! traced,
+    spawned().
+
+spawned() ->
+    receive
+        {trace, _, spawn, Pid, _} -> [Pid | spawned()];
+        traced -> []
+    end.
+
+second_recv_is_busy(_Config) ->
+    {Stream, Conn} = open(),
+    First = concurrently(fun() -> hackney_native:h2_recv(Stream) end),
+    waits_for(Stream),
+    ?assertEqual({error, recv_busy}, hackney_native:h2_recv(Stream, 1000)),
+    respond(Conn),
+    ?assertEqual({ok, {response, 200, []}}, result(First)).
+
+connect_twice(_Config) ->
+    {Stream, _Conn} = open(),
+    ?assertMatch({error, _}, hackney_native_h2_stream:connect(Stream)),
+    ok = hackney_native:h2_send(Stream, <<"still there">>).
+
+%% ---- 1. messages -----------------------------------------------------------------------------
+
+data_is_never_empty(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    Padding = h2_frames:data(1, <<>>, nofin, 40),
+    [_ | _] = raw_peer:run(Conn, [{data, 1, <<>>}, {data, 1, <<"a">>}, {data, 1, <<>>},
+                                  {raw, Padding}, {data, 1, <<"b">>}, {data, 1, <<>>, fin}]),
+    ?assertEqual([{response, 200, []}, {data, <<"ab">>}, done, {error, closed}], drain(Stream)).
+
+headers_as_received(_Config) ->
+    {Stream, Conn} = open(),
+    Names = [<<"z">>, <<"a">>, <<"server">>, <<"x-9">>, <<"date">>, <<"content-type">>, <<"b">>],
+    Headers = [{Name, <<"value of ", Name/binary>>} || Name <- Names],
+    h2_case:respond(Conn, Headers),
+    ?assertEqual({response, 200, Headers}, recv(Stream)),
+    [ok] = raw_peer:run(Conn, [{headers, 1, lists:reverse(Headers), fin}]),
+    ?assertEqual({trailers, lists:reverse(Headers)}, recv(Stream)).
+
+repeated_names_are_kept(_Config) ->
+    {Stream, Conn} = open(),
+    h2_case:respond(Conn, [{<<"set-cookie">>, <<"b=1">>}, {<<"set-cookie">>, <<"a=2">>},
+                           {<<"x">>, <<>>}, {<<"set-cookie">>, <<"b=1">>}]),
+    {response, 200, Headers} = recv(Stream),
+    ?assertEqual([<<"b=1">>, <<"a=2">>, <<"b=1">>], proplists:get_all_values(<<"set-cookie">>, Headers)),
+    ?assertEqual([<<>>], proplists:get_all_values(<<"x">>, Headers)),
+    ?assertEqual(4, length(Headers)).
+
+done_then_closed(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"x">>, fin}]),
+    ?assertEqual([{response, 200, []}, {data, <<"x">>}, done, {error, closed}], drain(Stream)),
+    ?assertEqual({error, closed}, hackney_native:h2_recv(Stream, 0)).
+
+headers_only_response(_Config) ->
+    {Stream, Conn} = open(),
+    [ok] = raw_peer:run(Conn, [{headers, 1, [{<<":status">>, <<"404">>}], fin}]),
+    ?assertEqual([{response, 404, []}, done, {error, closed}], drain(Stream)).
+
+drained_after_done(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    [_ | _] = raw_peer:run(Conn, [{data, 1, <<"abc">>}, {headers, 1, [{<<"t">>, <<"1">>}], fin},
+                                  barrier, close]),
+    ?assertEqual([{response, 200, []}, {data, <<"abc">>}, {trailers, [{<<"t">>, <<"1">>}]}, done,
+                  {error, closed}], drain(Stream)).
+
+drained_after_an_error(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    [ok, ok, _] = raw_peer:run(Conn, [{data, 1, <<"abc">>}, {rst, 1, internal_error}, {expect, closed}]),
+    ?assertEqual([{response, 200, []}, {data, <<"abc">>},
+                  {error, {stream_error, internal_error}}], drain(Stream)).
+
+%% What was delivered to the stream before h2_close stays there to be read.
+drained_after_close(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    [ok, ok] = raw_peer:run(Conn, [{data, 1, <<"abc">>}, barrier]),
+    {response, 200, []} = recv(Stream),
+    until(fun() -> queued(Stream) =:= 3 end),
+    ok = hackney_native:h2_close(Stream),
+    _ = raw_peer:expect(Conn, closed),
+    ?assertEqual([{data, <<"abc">>}, {error, closed}], drain(Stream)),
+    ?assertEqual(normal, reason(gone(Stream))).
+
+calls_after_the_end(_Config) ->
+    {Stream, Conn} = open(),
+    [ok] = raw_peer:run(Conn, [{headers, 1, [{<<":status">>, <<"200">>}], fin}]),
+    [{response, 200, []}, done, {error, closed}] = drain(Stream),
+    Check = fun() ->
+        ?assertEqual({error, closed}, hackney_native:h2_recv(Stream, 0)),
+        ?assert(is_closed(hackney_native:h2_send(Stream, <<"x">>))),
+        ?assert(is_closed(hackney_native:h2_send_trailers(Stream, []))),
+        ?assertEqual(ok, hackney_native:h2_consume(Stream, 10)),
+        ?assertEqual(ok, hackney_native:h2_close(Stream))
+    end,
+    Check(),
+    %% The same once its process is no more.
+    gone(Stream),
+    Check().
+
+%% ---- 2. passive ------------------------------------------------------------------------------
+
+passive_keeps_order(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    Pieces = [integer_to_binary(N) || N <- lists:seq(1, 500)],
+    _ = raw_peer:run(Conn, [{data, 1, Piece} || Piece <- Pieces]
+                           ++ [{headers, 1, [{<<"t">>, <<"1">>}], fin}]),
+    ?assertEqual([{response, 200, []}, {data, iolist_to_binary(Pieces)},
+                  {trailers, [{<<"t">>, <<"1">>}]}, done, {error, closed}], drain(Stream)).
+
+timeout_loses_nothing(_Config) ->
+    {Stream, Conn} = open(),
+    ?assertEqual({error, timeout}, hackney_native:h2_recv(Stream, 20)),
+    respond(Conn),
+    {response, 200, []} = recv(Stream),
+    %% Race the timeout against the message, many times over.
+    Got = [begin
+               raw_peer:tell(Conn, N),
+               [ok, ok] = raw_peer:run(Conn, [{wait, N}, {data, 1, <<N:16>>}]),
+               case hackney_native:h2_recv(Stream, N rem 3) of
+                   {ok, {data, Data}} -> Data;
+                   {error, timeout} -> <<>>
+               end
+           end || N <- lists:seq(1, 300)],
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"end">>, fin}]),
+    [{data, Rest}, done, {error, closed}] = drain(Stream),
+    ?assertEqual(<< (<< <<N:16>> || N <- lists:seq(1, 300) >>)/binary, "end" >>,
+                 iolist_to_binary([Got, Rest])),
+    silent(Stream).
+
+%% A timer of an answered or timed-out recv must not end a later one.
+stale_timer(_Config) ->
+    {Stream, Conn} = open(),
+    ?assertEqual({error, timeout}, hackney_native:h2_recv(Stream, 50)),
+    First = concurrently(fun() -> hackney_native:h2_recv(Stream, 100) end),
+    waits_for(Stream),
+    respond(Conn),
+    ?assertEqual({ok, {response, 200, []}}, result(First)),
+    Second = concurrently(fun() -> hackney_native:h2_recv(Stream, infinity) end),
+    waits_for(Stream),
+    %% 200 ms later the first timer would have fired.
+    ?assertEqual({error, recv_busy}, hackney_native:h2_recv(Stream, 0)),
+    receive after 200 -> ok end,
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"in time">>}]),
+    ?assertEqual({ok, {data, <<"in time">>}}, result(Second)).
+
+zero_timeout(_Config) ->
+    {Stream, Conn} = open(),
+    ?assertEqual({error, timeout}, hackney_native:h2_recv(Stream, 0)),
+    respond(Conn),
+    until(fun() -> {ok, {response, 200, []}} =:= hackney_native:h2_recv(Stream, 0) end).
+
+killed_waiter(_Config) ->
+    {Stream, Conn} = open(),
+    {Waiter, Monitor} = concurrently(fun() -> hackney_native:h2_recv(Stream) end),
+    waits_for(Stream),
+    exit(Waiter, kill),
+    receive {'DOWN', Monitor, process, Waiter, killed} -> ok end,
+    %% The next reader may come before the message and after it.
+    Next = concurrently(fun() -> hackney_native:h2_recv(Stream) end),
+    waits_for(Stream),
+    respond(Conn),
+    ?assertEqual({ok, {response, 200, []}}, result(Next)),
+    {Other, OtherMonitor} = concurrently(fun() -> hackney_native:h2_recv(Stream) end),
+    waits_for(Stream),
+    exit(Other, kill),
+    receive {'DOWN', OtherMonitor, process, Other, killed} -> ok end,
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"not lost">>}]),
+    ?assertEqual({data, <<"not lost">>}, recv(Stream)).
+
+recv_in_active_modes(_Config) ->
+    {Stream, _Conn} = open(),
+    [begin
+         ok = hackney_native:h2_setopts(Stream, [{active, Mode}]),
+         ?assertEqual({error, {active_mode, Mode}}, hackney_native:h2_recv(Stream, 10))
+     end || Mode <- [true, once]],
+    ok = hackney_native:h2_setopts(Stream, [{active, false}]),
+    ?assertEqual({error, timeout}, hackney_native:h2_recv(Stream, 0)).
+
+%% ---- 2. active -------------------------------------------------------------------------------
+
+active_true_from_the_start(_Config) ->
+    {Stream, Conn} = open([{active, true}]),
+    respond(Conn),
+    [ok, ok] = raw_peer:run(Conn, [{data, 1, <<"x">>}, {headers, 1, [{<<"t">>, <<"1">>}], fin}]),
+    ?assertEqual([{response, 200, []}, {data, <<"x">>}, {trailers, [{<<"t">>, <<"1">>}]}, done],
+                 [active(Stream) || _ <- lists:seq(1, 4)]),
+    gone(Stream),
+    silent(Stream).
+
+switch_to_true_flushes(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    _ = raw_peer:run(Conn, [{data, 1, <<N>>} || N <- lists:seq(1, 100)] ++ [barrier]),
+    until(fun() -> queued(Stream) =:= 100 end),
+    ok = hackney_native:h2_setopts(Stream, [{active, true}]),
+    %% What came before the switch stands before what comes after it.
+    [ok] = raw_peer:run(Conn, [{data, 1, <<101>>, fin}]),
+    ?assertEqual({response, 200, []}, active(Stream)),
+    ?assertEqual(list_to_binary(lists:seq(1, 101)), active_body(Stream)).
+
+active_body(Stream) ->
+    case active(Stream) of
+        {data, Data} -> <<Data/binary, (active_body(Stream))/binary>>;
+        done -> <<>>
+    end.
+
+active_once(_Config) ->
+    {Stream, Conn} = open([{active, once}]),
+    respond(Conn),
+    [ok, ok] = raw_peer:run(Conn, [{data, 1, <<"x">>}, barrier]),
+    ?assertEqual({response, 200, []}, active(Stream)),
+    silent(Stream),
+    %% It is passive now.
+    ?assertEqual({data, <<"x">>}, recv(Stream)),
+    ok = hackney_native:h2_setopts(Stream, [{active, once}]),
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"y">>, fin}]),
+    ?assertEqual({data, <<"y">>}, active(Stream)),
+    ok = hackney_native:h2_setopts(Stream, [{active, once}]),
+    ?assertEqual(done, active(Stream)),
+    silent(Stream).
+
+once_takes_from_the_queue(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    [ok, ok] = raw_peer:run(Conn, [{data, 1, <<"x">>}, barrier]),
+    until(fun() -> queued(Stream) =:= 1 end),
+    ok = hackney_native:h2_setopts(Stream, [{active, once}]),
+    ?assertEqual({response, 200, []}, active(Stream)),
+    silent(Stream),
+    ?assertEqual({data, <<"x">>}, recv(Stream)).
+
+back_to_passive(_Config) ->
+    {Stream, Conn} = open([{active, true}]),
+    respond(Conn),
+    ?assertEqual({response, 200, []}, active(Stream)),
+    ok = hackney_native:h2_setopts(Stream, [{active, false}]),
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"x">>, fin}]),
+    ?assertEqual([{data, <<"x">>}, done, {error, closed}], drain(Stream)),
+    silent(Stream).
+
+abnormal_end_is_told(_Config) ->
+    {Stream, Conn} = open([{active, true}]),
+    respond(Conn),
+    [ok] = raw_peer:run(Conn, [{rst, 1, refused_stream}]),
+    ?assertEqual([{response, 200, []}, {error, {stream_error, refused_stream}}],
+                 [active(Stream), active(Stream)]),
+    %% Told once, and by a message only: the stream's process ends as processes should.
+    ?assertEqual(normal, reason(gone(Stream))),
+    silent(Stream).
+
+plain_close_is_told(_Config) ->
+    {Stream, Conn} = open([{active, true}]),
+    respond(Conn),
+    ?assertEqual({response, 200, []}, active(Stream)),
+    [ok] = raw_peer:run(Conn, [close]),
+    ?assertEqual({closed, closed}, active(Stream)),
+    gone(Stream),
+    silent(Stream).
+
+nothing_after_close(_Config) ->
+    {Stream, Conn} = open([{active, true}]),
+    respond(Conn),
+    ?assertEqual({response, 200, []}, active(Stream)),
+    ok = hackney_native:h2_close(Stream),
+    silent(Stream),
+    _ = raw_peer:expect(Conn, closed),
+    gone(Stream),
+    silent(Stream).
+
+%% ---- 2. ownership ----------------------------------------------------------------------------
+
+others_may_use_it(_Config) ->
+    {Stream, Conn} = open(),
+    ok = result(concurrently(fun() -> hackney_native:h2_send(Stream, <<"theirs">>) end)),
+    #{data := <<"theirs">>} = raw_peer:expect(Conn, data),
+    respond(Conn),
+    ?assertEqual({ok, {response, 200, []}},
+                 result(concurrently(fun() -> hackney_native:h2_recv(Stream) end))).
+
+controlling_process_moves_delivery(_Config) ->
+    {Stream, Conn} = open([{active, true}]),
+    respond(Conn),
+    ?assertEqual({response, 200, []}, active(Stream)),
+    New = concurrently(fun() -> [active(Stream), active(Stream)] end),
+    ok = hackney_native:h2_controlling_process(Stream, element(1, New)),
+    [ok] = raw_peer:run(Conn, [{data, 1, <<"yours">>, fin}]),
+    ?assertEqual([{data, <<"yours">>}, done], result(New)),
+    silent(Stream).
+
+controlling_process_moves_the_link(_Config) ->
+    {Stream, Conn} = open(),
+    {New, Monitor} = spawn_monitor(fun() -> receive stop -> ok end end),
+    ok = hackney_native_h2_stream:controlling_process(Stream, New),
+    {links, Links} = process_info(self(), links),
+    ?assertNot(lists:member(Stream, Links)),
+    {links, NewLinks} = process_info(New, links),
+    ?assert(lists:member(Stream, NewLinks)),
+    New ! stop,
+    receive {'DOWN', Monitor, process, New, normal} -> ok end,
+    #{code := cancel} = raw_peer:expect(Conn, rst_stream),
+    gone(Stream).
+
+controlling_process_checks(_Config) ->
+    {Stream, _Conn} = open(),
+    ?assert(is_bad(fun() -> hackney_native:h2_controlling_process(Stream, not_a_pid) end)),
+    {Dead, Monitor} = spawn_monitor(fun() -> ok end),
+    receive {'DOWN', Monitor, process, Dead, _} -> ok end,
+    ?assertEqual({error, noproc}, hackney_native:h2_controlling_process(Stream, Dead)),
+    ok = hackney_native:h2_send(Stream, <<"still there">>).
+
+owners_death_when_idle(_Config) ->
+    Peer = raw_peer:start(),
+    Stream = orphan(fun() -> hackney_native_h2_stream:start_link(map(Peer)) end),
+    gone(Stream),
+    ?assertEqual(0, raw_peer:connections(Peer)).
+
+owners_death_while_connecting(_Config) ->
+    Peer = raw_peer:start(#{script => []}),
+    {Owner, Monitor} = concurrently(fun() -> h2_open(Peer) end),
+    Conn = raw_peer:accept(Peer),
+    _ = raw_peer:expect(Conn, headers),
+    {links, [Stream]} = process_info(Owner, links),
+    exit(Owner, kill),
+    receive {'DOWN', Monitor, process, Owner, killed} -> ok end,
+    _ = raw_peer:expect(Conn, closed),
+    gone(Stream).
+
+owners_death_when_connected(_Config) ->
+    owners_death(fun(_Stream, _Conn) -> ok end, cancelled).
+
+owners_death_when_half_closed(_Config) ->
+    owners_death(fun(Stream, Conn) ->
+                     ok = hackney_native:h2_send(Stream, <<"all">>, fin),
+                     ended(Conn),
+                     respond(Conn)
+                 end, cancelled).
+
+owners_death_after_the_end(_Config) ->
+    owners_death(fun(Stream, Conn) ->
+                     ok = hackney_native:h2_send(Stream, <<"all">>, fin),
+                     ended(Conn),
+                     respond(Conn),
+                     [ok] = raw_peer:run(Conn, [{data, 1, <<"unread">>, fin}]),
+                     until(fun() ->
+                         {ok, #{state := State}} = hackney_native:h2_info(Stream),
+                         State =:= closed
+                     end)
+                 end, over).
+
+normal_exit_of_the_owner(_Config) ->
+    Peer = raw_peer:start(),
+    Stream = orphan(fun() -> h2_open(Peer) end),
+    Conn = raw_peer:accept(Peer),
+    #{code := cancel} = raw_peer:expect(Conn, rst_stream),
+    _ = raw_peer:expect(Conn, closed),
+    gone(Stream).
+
+supervised_and_monitored(_Config) ->
+    Peer = raw_peer:start(),
+    {Supervisor, SupervisorMonitor} = spawn_monitor(fun() ->
+        {ok, Sup} = supervisor:start_link(h2_case_sup, map(Peer)),
+        [{_, Stream, _, _}] = supervisor:which_children(Sup),
+        exit({result, begin
+                          ok = hackney_native_h2_stream:connect(Stream),
+                          ok = supervisor:terminate_child(Sup, stream),
+                          is_process_alive(Stream)
+                      end})
+    end),
+    receive {'DOWN', SupervisorMonitor, process, Supervisor, Reason} ->
+        ?assertEqual({result, false}, Reason)
+    end,
+    Conn = raw_peer:accept(Peer),
+    _ = raw_peer:expect(Conn, closed).
+
+%% ---- helpers ---------------------------------------------------------------------------------
+
+h2_open(Peer) ->
+    hackney_native:h2_open(raw_peer:url(Peer), [], raw_peer:options(Peer)).
+
+%% The HEADERS frame that an open sends.
+request(Open) ->
+    Peer = raw_peer:start(),
+    {ok, _Stream} = Open(raw_peer:url(Peer), raw_peer:options(Peer)),
+    raw_peer:expect(raw_peer:accept(Peer), headers).
+
+pseudo(Headers, Names) -> [{Name, proplists:get_value(Name, Headers)} || Name <- Names].
+
+map(Peer) ->
+    [{ssl_options, Ssl}] = raw_peer:options(Peer),
+    #{host => "localhost", port => raw_peer:port(Peer), transport => hackney_ssl,
+      method => <<"GET">>, path => <<"/p">>, headers => [], ssl_options => Ssl}.
+
+%% The client's DATA so far, and whether it has ended its side.
+body(Conn) ->
+    Data = [F || #{type := data} = F <- raw_peer:transcript(Conn)],
+    Fin = lists:any(fun(#{flags := Flags}) -> lists:member(end_stream, Flags) end, Data),
+    {iolist_to_binary([D || #{data := D} <- Data]), case Fin of true -> fin; false -> nofin end}.
+
+ended(Conn) ->
+    raw_peer:expect(Conn, fun(#{type := data, flags := Flags}) -> lists:member(end_stream, Flags);
+                             (_) -> false
+                          end).
+
+%% Waits until somebody waits in recv.
+waits_for(Stream) ->
+    until(fun() -> {error, recv_busy} =:= hackney_native:h2_recv(Stream, 0) end).
+
+queued(Stream) ->
+    {ok, #{recv_queue_bytes := Bytes}} = hackney_native:h2_info(Stream),
+    Bytes.
+
+%% A stream whose owner has come to its end.
+orphan(Start) ->
+    {Owner, Monitor} = spawn_monitor(fun() -> {ok, S} = Start(), exit({made, S}) end),
+    receive
+        {'DOWN', Monitor, process, Owner, {made, Stream}} -> Stream;
+        {'DOWN', Monitor, process, Owner, Reason} -> error(Reason)
+    end.
+
+%% `Expected' is `over' where both sides had ended and nothing was left to cancel.
+owners_death(Prepare, Expected) ->
+    Peer = raw_peer:start(),
+    Test = self(),
+    {Owner, Monitor} = spawn_monitor(fun() ->
+        {ok, S} = h2_open(Peer),
+        Test ! {opened, S},
+        receive never -> ok end
+    end),
+    Stream = receive {opened, S} -> S; {'DOWN', Monitor, _, _, Reason} -> error(Reason) end,
+    Conn = raw_peer:accept(Peer),
+    _ = raw_peer:expect(Conn, headers),
+    Prepare(Stream, Conn),
+    exit(Owner, kill),
+    receive {'DOWN', Monitor, process, Owner, killed} -> ok end,
+    _ = raw_peer:expect(Conn, closed),
+    Resets = [Code || #{type := rst_stream, code := Code} <- raw_peer:transcript(Conn)],
+    ?assertEqual(case Expected of cancelled -> [cancel]; over -> [] end, Resets),
+    gone(Stream).
+
+%% The reason of a process that may have been gone before anybody looked.
+reason(noproc) -> normal;
+reason(Reason) -> Reason.
