@@ -36,6 +36,8 @@ open(PeerOpts, Opts) ->
     {ok, Stream} = hackney_native:h2_open(raw_peer:url(Peer), [], raw_peer:options(Peer, Opts)),
     Conn = raw_peer:accept(Peer),
     #{stream := 1} = raw_peer:expect(Conn, headers),
+    %% With this unread, a close of the peer would be a reset to the kernel.
+    _ = raw_peer:expect(Conn, #{type => settings, flags => [ack]}),
     {Stream, Conn}.
 
 %% @doc The peer answers 200.
