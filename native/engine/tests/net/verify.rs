@@ -1,12 +1,13 @@
 //! Whom we believe.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use hackney_engine::net::{ConnectError, Roots, ServerNameOption, TlsOptions, Verify};
 
 use crate::certificates::{Authority, Leaf, as_authority, expired, not_yet_valid};
 use crate::server::Server;
-use crate::{alert, dial, echo, to, trusting};
+use crate::{DEADLINE, alert, dial, echo, to, trusting};
 
 #[tokio::test]
 async fn a_trusted_peer_and_what_is_known_of_it() {
@@ -202,10 +203,25 @@ async fn roots_from_a_file_that_changes() {
     file.write_all(first.certificate.pem().as_bytes()).unwrap();
     assert_eq!(alert(&target).await.0, "unknown_ca");
     file.write_all(second.certificate.pem().as_bytes()).unwrap();
-    dial(&target).await.unwrap();
-    // DER in the file works as well.
-    std::fs::write(file.path(), second.der()).unwrap();
-    dial(&target).await.unwrap();
+    // Files are taken to be what they were for a second. Nothing tells when it is over, so it is tried.
+    let changed = Instant::now();
+    while dial(&target).await.is_err() {
+        assert!(changed.elapsed() < DEADLINE, "the new file was never read");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn roots_from_a_file_in_der() {
+    let authority = Authority::new("der");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), authority.der()).unwrap();
+    let options = TlsOptions {
+        roots: Roots::PemFile(file.path().into()),
+        ..TlsOptions::default()
+    };
+    let server = Server::start(&authority.issue(&["localhost"])).await;
+    dial(&to("localhost", server.address, options)).await.unwrap();
 }
 
 #[tokio::test]
