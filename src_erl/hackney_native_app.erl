@@ -11,10 +11,8 @@
 %% @private
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
-    case drop_in() of
-        ok -> hackney_native_sup:start_link();
-        {error, _} = Error -> Error
-    end.
+    drop_in(),
+    hackney_native_sup:start_link().
 
 %% @private
 -spec stop(term()) -> ok.
@@ -22,8 +20,14 @@ stop(_State) ->
     _ = hackney_native_nif:shutdown(?STOP_PATIENCE),
     ok.
 
+%% A node must not stop for want of it: hackney's own streams go on to work.
 drop_in() ->
     case application:get_env(hackney_native, drop_in, false) of
-        true -> hackney_native:install_drop_in();
-        _ -> ok
+        true ->
+            case hackney_native:install_drop_in() of
+                ok -> ok;
+                {error, Reason} -> logger:warning("hackney_native: the drop-in was not installed: ~tp", [Reason])
+            end;
+        _ ->
+            ok
     end.

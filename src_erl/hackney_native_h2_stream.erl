@@ -76,7 +76,10 @@ start_link(Options) ->
                 {ok, Engine, ConnectTimeout} ->
                     %% Linked in init/1: gen_statem would take the exit of a parent for an order to terminate, and a killed
                     %% owner for an error worth a crash report.
-                    gen_statem:start(?MODULE, {self(), Engine, ConnectTimeout}, []);
+                    case gen_statem:start(?MODULE, {self(), Engine, ConnectTimeout}, []) of
+                        {ok, Pid} -> {ok, Pid};
+                        {error, _} = Error -> Error
+                    end;
                 {error, _} = Error ->
                     Error
             end;

@@ -6,7 +6,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -import(h2_case, [open/0, open/1, open/2, respond/1, recv/1, drain/1, active/1, silent/1, gone/1,
-                  until/1, is_bad/1, is_closed/1]).
+                  is_bad/1, is_closed/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 

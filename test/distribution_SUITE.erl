@@ -40,6 +40,8 @@ init_per_testcase(_Case, Config) ->
     [{node, Node}, {peer, Peer} | Config].
 
 end_per_testcase(_Case, Config) ->
+    %% A test that owns a stream over there is linked to it.
+    process_flag(trap_exit, true),
     _ = try peer:stop(proplists:get_value(peer, Config)) catch exit:_ -> stopped_already end,
     ok.
 

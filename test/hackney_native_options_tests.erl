@@ -39,7 +39,7 @@ unsupported_test_() ->
 
 wrong_test_() ->
     [?_assertEqual({error, {badarg, {Name, Value}}}, stream(#{Name => Value}))
-     || {Name, Value} <- [{active, maybe}, {active, 0}, {active, 40000}, {flow_control, x}, {connect_timeout, -1},
+     || {Name, Value} <- [{active, 'maybe'}, {active, 0}, {active, 40000}, {flow_control, x}, {connect_timeout, -1},
                           {recv_timeout, x}, {send_timeout, 1.5}, {max_recv_buffer, 0}, {max_send_buffer, -1},
                           {initial_window_size, 0}, {initial_window_size, 1 bsl 31}, {connection_window_size, 65534},
                           {max_frame_size, 16383}, {max_frame_size, 1 bsl 24}, {port, 0}, {port, 65536}, {host, ""},

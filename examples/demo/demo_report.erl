@@ -57,6 +57,8 @@ meaning({stream_error, no_error}) -> "the server answered and does not want the 
 meaning({stream_error, _}) -> "the server reset the stream.";
 meaning({goaway, _}) -> "the server ended the connection.";
 meaning({nif_not_loaded, _}) -> "the engine's library was not loaded; run `make compile' and see its messages.";
+meaning({options, _}) -> "a file or certificate that was named could not be used.";
+meaning({invalid_url, _}) -> "this is not a URL.";
 meaning(_) -> "the conversation could not go on.".
 
 %% @doc What {@link hackney_native:h2_info/1} tells of the connection, in a few words.
