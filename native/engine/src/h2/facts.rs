@@ -131,7 +131,10 @@ impl Facts {
             kind::SETTINGS => {
                 for setting in frame.payload.chunks_exact(6) {
                     if u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW_SIZE {
-                        self.windows.lock().initial = i64::from(be_u32(&setting[2..]));
+                        let mut windows = self.windows.lock();
+                        windows.initial = i64::from(be_u32(&setting[2..]));
+                        let most = windows.initial + windows.streams.values().copied().max().unwrap_or(0).max(0);
+                        windows.too_large |= most > MAX_WINDOW;
                     }
                 }
                 self.settings_seen.store(true, Relaxed);
