@@ -17,6 +17,7 @@ use super::facts::{Ending, Facts};
 use super::info::Endpoints;
 use super::pump::{Pump, Pumped};
 use super::ready::ReadyFlag;
+use super::stream::Stream;
 use super::tap::{Allowance, Tap};
 use crate::error::{EndReason, Loss};
 use crate::net;
@@ -343,15 +344,14 @@ fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
         state.flow = None;
         state.closing && !state.is_waited_for()
     };
-    let runtime = stream.runtime.clone();
-    let finish = move || {
+    let finish = |stream: &Stream<O>| {
         stream.fail(EndReason::Closed);
         stream.outlet.life(Life::Ended);
     };
     match place {
-        Place::Task => finish(),
+        Place::Task => finish(&stream),
         _ if unheard => {}
-        _ => drop(runtime.spawn(async move { finish() })),
+        _ => stream.run_soon(finish),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A stream as its users see it: send, recv, consume, modes, close. Each call takes one short lock and never waits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::connection::{Connection, Place};
+use super::connection::{Connection, Place, panic_text};
 use super::credit::Credit;
 use super::inbox::{Inbox, ModeChange};
 use super::options::StreamOptions;
@@ -300,8 +301,7 @@ impl<O: Outlet> Stream<O> {
         self.cancelled.notify_one();
         // Freeing much can take long, and only the engine's threads wake waiters: neither is for the caller's thread.
         if much || waited_for {
-            let stream = self.clone();
-            self.runtime.spawn(async move {
+            self.run_soon(move |stream| {
                 drop(garbage);
                 stream.wake_everybody();
             });
@@ -389,8 +389,26 @@ impl<O: Outlet> Stream<O> {
 
     /// [`Stream::deliver`] for callers on other threads than the engine's.
     pub(super) fn deliver_soon(self: &Arc<Self>) {
+        self.run_soon(|stream| stream.deliver());
+    }
+
+    /// Runs `work` on one of the engine's threads. A panic in it ends the stream: never silently.
+    pub(super) fn run_soon(self: &Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
         let stream = self.clone();
-        self.runtime.spawn(async move { stream.deliver() });
+        self.runtime.spawn(async move {
+            let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&stream))) else {
+                return;
+            };
+            let mut state = stream.state.lock();
+            state.inbox.end(EndReason::Panic(panic_text(&*panic)));
+            // The connection's pump finds it so, cancels the stream and tells its users.
+            state.closing = true;
+            drop(state);
+            if let Some(link) = stream.link.get() {
+                link.ready.mark();
+                link.connection.drive_soon();
+            }
+        });
     }
 
     fn tell_if_drained(self: &Arc<Self>, state: &State<O>) {

@@ -1,0 +1,149 @@
+//! Streams from the outside, without a BEAM: an outlet that is a channel, and a server made of the h2 crate in cleartext.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod outlet;
+mod server;
+
+use std::time::Duration;
+
+use hackney_engine::error::{EndReason, RecvError, SendError};
+use hackney_engine::h2::{ConnectionOptions, FlowControl, ModeChange, Payload, Received, RequestHead, StreamOptions};
+use hackney_engine::net::{Dial, TcpOptions};
+use hackney_engine::{Life, Message, Mode, Notice};
+use http::HeaderMap;
+
+use outlet::Client;
+
+/// Far above what anything takes: only a hang meets it.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn options(port: u16) -> StreamOptions {
+    StreamOptions {
+        request: RequestHead {
+            method: "POST".into(),
+            authority: "localhost".into(),
+            path: "/echo".into(),
+            headers: HeaderMap::new(),
+        },
+        dial: Dial {
+            host: "127.0.0.1".into(),
+            port,
+            tcp: TcpOptions::default(),
+            tls: None,
+        },
+        mode: Mode::Passive,
+        flow_control: FlowControl::Auto,
+        informational: false,
+        max_recv_buffer: 1 << 26,
+        max_send_buffer: 1 << 20,
+        send_timeout: Some(0),
+        recv_timeout: None,
+        connection: ConnectionOptions {
+            initial_window_size: 1 << 20,
+            connection_window_size: 1 << 22,
+            max_frame_size: 1 << 14,
+            max_header_list_size: 1 << 16,
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation() {
+    let mut client = Client::open(options(server::start().await)).await;
+    client.stream.send(Payload::Copied(b"one"), false).unwrap();
+    assert!(matches!(client.recv().await, Ok(Message::Response(200, _))));
+    assert_eq!(client.recv().await, Ok(Message::Data("one".into())));
+    client.stream.send(Payload::Shared(vec!["two".into()]), true).unwrap();
+    // The echo's end may be here already.
+    let late = client.stream.send(Payload::Copied(b"three"), false);
+    assert!(matches!(late, Err(SendError::StreamClosed | SendError::Closed)));
+    assert_eq!(client.recv().await, Ok(Message::Data("two".into())));
+    assert!(matches!(client.recv().await, Ok(Message::Trailers(_))));
+    assert_eq!(client.recv().await, Ok(Message::Done));
+    assert_eq!(client.recv().await, Err(RecvError::Ended(EndReason::Closed)));
+    assert_eq!(
+        client.stream.send(Payload::Copied(b"four"), false),
+        Err(SendError::Closed)
+    );
+    client.lived(|life| matches!(life, Life::Drained)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_active_owner_is_posted_everything_in_order() {
+    let options = StreamOptions {
+        mode: Mode::Active,
+        ..options(server::start().await)
+    };
+    let mut client = Client::open(options).await;
+    for n in 0..1000u32 {
+        client.stream.send(Payload::Copied(&n.to_be_bytes()), n == 999).unwrap();
+    }
+    let mut bytes = Vec::new();
+    loop {
+        match client.notice().await {
+            Notice::Message(Message::Data(data)) => bytes.extend_from_slice(&data),
+            Notice::Message(Message::Done) => break,
+            Notice::Message(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let sent: Vec<u8> = (0..1000u32).flat_map(u32::to_be_bytes).collect();
+    assert_eq!(bytes, sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_mode_posts_what_is_queued() {
+    let mut client = Client::open(options(server::start().await)).await;
+    client.stream.send(Payload::Copied(b"one"), true).unwrap();
+    client.lived(|life| matches!(life, Life::Ended)).await;
+    client.stream.set_mode(ModeChange::Add(2)).unwrap();
+    assert!(matches!(
+        client.notice().await,
+        Notice::Message(Message::Response(200, _))
+    ));
+    assert_eq!(client.notice().await, Notice::Message(Message::Data("one".into())));
+    assert_eq!(client.notice().await, Notice::Passive);
+    assert!(matches!(
+        client.stream.recv(1, || 1),
+        Ok(Received::Message(Message::Trailers(_)))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_the_stream_and_says_so() {
+    let client = Client::open(options(server::start().await)).await;
+    client.stream.send(Payload::Copied(b"one"), false).unwrap();
+    assert!(matches!(client.recv().await, Ok(Message::Response(200, _))));
+    client.panic_at_next_wake();
+    // The echo of this wakes the reader, which panics on the engine's own thread, in the middle of driving.
+    let waiting = client.wait_once();
+    client.stream.send(Payload::Copied(b"two"), false).unwrap();
+    waiting.await;
+    let end = loop {
+        match client.recv().await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(end, RecvError::Ended(EndReason::Panic("as ordered".into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_is_heard_by_nobody_and_frees_the_connection() {
+    let port = server::start().await;
+    let options = StreamOptions {
+        mode: Mode::Active,
+        ..options(port)
+    };
+    let mut client = Client::open(options).await;
+    client.stream.send(Payload::Copied(b"one"), false).unwrap();
+    assert!(matches!(
+        client.notice().await,
+        Notice::Message(Message::Response(200, _))
+    ));
+    client.stream.close();
+    let after_close = client.notices_so_far();
+    server::closed(port).await;
+    assert_eq!(client.notices_so_far(), after_close);
+}

@@ -1,0 +1,126 @@
+//! An outlet that is a channel, and a client around it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use hackney_engine::error::RecvError;
+use hackney_engine::h2::{Received, Stream, StreamOptions};
+use hackney_engine::{Life, Message, Notice, Outlet};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use crate::DEADLINE;
+
+#[derive(Debug)]
+pub(crate) struct Channels {
+    notices: mpsc::UnboundedSender<Notice>,
+    noticed: Arc<AtomicUsize>,
+    lives: mpsc::UnboundedSender<Life>,
+    woken: Arc<Notify>,
+    panic: Arc<AtomicBool>,
+}
+
+impl Outlet for Channels {
+    type Owner = ();
+    type Waiter = u64;
+
+    fn notify(&self, (): &(), notice: Notice) {
+        self.noticed.fetch_add(1, SeqCst);
+        let _ = self.notices.send(notice);
+    }
+
+    fn wake(&self, _: u64) {
+        self.woken.notify_one();
+        if self.panic.swap(false, SeqCst) {
+            panic!("as ordered");
+        }
+    }
+
+    fn life(&self, life: Life) {
+        let _ = self.lives.send(life);
+    }
+
+    fn waiter_id(waiter: &u64) -> u64 {
+        *waiter
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: Arc<Stream<Channels>>,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    noticed: Arc<AtomicUsize>,
+    lives: mpsc::UnboundedReceiver<Life>,
+    woken: Arc<Notify>,
+    panic: Arc<AtomicBool>,
+}
+
+impl Client {
+    pub(crate) async fn open(options: StreamOptions) -> Self {
+        let (notices_in, notices) = mpsc::unbounded_channel();
+        let (lives_in, lives) = mpsc::unbounded_channel();
+        let (woken, panic, noticed) = (Arc::<Notify>::default(), Arc::<AtomicBool>::default(), Arc::default());
+        let outlet = Channels {
+            notices: notices_in,
+            noticed: Arc::clone(&noticed),
+            lives: lives_in,
+            woken: Arc::clone(&woken),
+            panic: Arc::clone(&panic),
+        };
+        let stream = Stream::new(options, (), outlet, tokio::runtime::Handle::current());
+        stream.open(Some(Duration::from_secs(5))).unwrap();
+        let mut client = Client {
+            stream,
+            notices,
+            noticed,
+            lives,
+            woken,
+            panic,
+        };
+        client.lived(|life| matches!(life, Life::Opened)).await;
+        client
+    }
+
+    pub(crate) async fn recv(&self) -> Result<Message, RecvError> {
+        loop {
+            match self.stream.recv(1, || 1)? {
+                Received::Message(message) => return Ok(message),
+                Received::Nothing => tokio::task::yield_now().await,
+                Received::Wait => timeout(DEADLINE, self.woken.notified()).await.expect("woken"),
+            }
+        }
+    }
+
+    /// Registers a reader now; done when it is woken.
+    pub(crate) fn wait_once(&self) -> impl Future<Output = ()> + use<> {
+        while !matches!(self.stream.recv(1, || 1), Ok(Received::Wait)) {
+            std::thread::yield_now();
+        }
+        let woken = Arc::clone(&self.woken);
+        async move { timeout(DEADLINE, woken.notified()).await.expect("woken") }
+    }
+
+    pub(crate) fn panic_at_next_wake(&self) {
+        self.panic.store(true, SeqCst);
+    }
+
+    pub(crate) async fn notice(&mut self) -> Notice {
+        timeout(DEADLINE, self.notices.recv())
+            .await
+            .expect("a notice")
+            .expect("an outlet")
+    }
+
+    pub(crate) fn notices_so_far(&self) -> usize {
+        self.noticed.load(SeqCst)
+    }
+
+    pub(crate) async fn lived(&mut self, wanted: impl Fn(&Life) -> bool) {
+        while !wanted(
+            &timeout(DEADLINE, self.lives.recv())
+                .await
+                .expect("news")
+                .expect("an outlet"),
+        ) {}
+    }
+}
