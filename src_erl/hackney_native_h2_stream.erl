@@ -191,7 +191,7 @@ controlling_process(_, _) ->
     error(badarg).
 
 %% @doc What is known of the stream. Always: `state' (`idle', `connected', `closed'), `recv_queue_bytes', `recv_queue_messages',
-%% `send_queue_bytes' (beyond the peer's window). Once connected also: `stream_id', `peer' and `local' (`{Address, Port}'), `alpn',
+%% `recv_waiting' (whether a process waits in {@link recv/2}), `send_queue_bytes' (beyond the peer's window). Once connected also: `stream_id', `peer' and `local' (`{Address, Port}'), `alpn',
 %% `tls_version', `tls_cipher', `tls_resumed', `peer_certificate' (DER), `send_window' and `connection_send_window' (bytes that the
 %% peer lets us send), `recv_window' (bytes that it may send), `bytes_in' and `bytes_out' (on the connection, HTTP/2 frames
 %% included), `rtt_us' (round-trip time in microseconds), `goaway' (`{LastStreamId, Code}'). `undefined' is what is not known.

@@ -337,7 +337,7 @@ spawned() ->
 second_recv_is_busy(_Config) ->
     {Stream, Conn} = open(),
     First = concurrently(fun() -> hackney_native:h2_recv(Stream) end),
-    waits_for(Stream),
+    h2_case:reader_waits(Stream),
     ?assertEqual({error, recv_busy}, hackney_native:h2_recv(Stream, 1000)),
     respond(Conn),
     ?assertEqual({ok, {response, 200, []}}, result(First)).
@@ -458,10 +458,6 @@ ended(Conn) ->
     raw_peer:expect(Conn, fun(#{type := data, flags := Flags}) -> lists:member(end_stream, Flags);
                              (_) -> false
                           end).
-
-%% Waits until somebody waits in recv.
-waits_for(Stream) ->
-    until(fun() -> {error, recv_busy} =:= hackney_native:h2_recv(Stream, 0) end).
 
 queued(Stream) ->
     {ok, #{recv_queue_bytes := Bytes}} = hackney_native:h2_info(Stream),

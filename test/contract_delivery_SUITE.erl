@@ -64,11 +64,11 @@ stale_timer(_Config) ->
     {Stream, Conn} = open(),
     ?assertEqual({error, timeout}, hackney_native:h2_recv(Stream, 50)),
     First = concurrently(fun() -> hackney_native:h2_recv(Stream, 100) end),
-    waits_for(Stream),
+    h2_case:reader_waits(Stream),
     respond(Conn),
     ?assertEqual({ok, {response, 200, []}}, result(First)),
     Second = concurrently(fun() -> hackney_native:h2_recv(Stream, infinity) end),
-    waits_for(Stream),
+    h2_case:reader_waits(Stream),
     %% 200 ms later the first timer would have fired.
     ?assertEqual({error, recv_busy}, hackney_native:h2_recv(Stream, 0)),
     receive after 200 -> ok end,
@@ -84,16 +84,16 @@ zero_timeout(_Config) ->
 killed_waiter(_Config) ->
     {Stream, Conn} = open(),
     {Waiter, Monitor} = concurrently(fun() -> hackney_native:h2_recv(Stream) end),
-    waits_for(Stream),
+    h2_case:reader_waits(Stream),
     exit(Waiter, kill),
     receive {'DOWN', Monitor, process, Waiter, killed} -> ok end,
     %% The next reader may come before the message and after it.
     Next = concurrently(fun() -> hackney_native:h2_recv(Stream) end),
-    waits_for(Stream),
+    h2_case:reader_waits(Stream),
     respond(Conn),
     ?assertEqual({ok, {response, 200, []}}, result(Next)),
     {Other, OtherMonitor} = concurrently(fun() -> hackney_native:h2_recv(Stream) end),
-    waits_for(Stream),
+    h2_case:reader_waits(Stream),
     exit(Other, kill),
     receive {'DOWN', OtherMonitor, process, Other, killed} -> ok end,
     [ok] = raw_peer:run(Conn, [{data, 1, <<"not lost">>}]),
@@ -318,10 +318,6 @@ ended(Conn) ->
     raw_peer:expect(Conn, fun(#{type := data, flags := Flags}) -> lists:member(end_stream, Flags);
                              (_) -> false
                           end).
-
-%% Waits until somebody waits in recv.
-waits_for(Stream) ->
-    until(fun() -> {error, recv_busy} =:= hackney_native:h2_recv(Stream, 0) end).
 
 queued(Stream) ->
     {ok, #{recv_queue_bytes := Bytes}} = hackney_native:h2_info(Stream),

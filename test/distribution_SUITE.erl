@@ -135,7 +135,7 @@ send_blocks_from_afar(Config) ->
 reader_killed_on_another_node(Config) ->
     {Stream, Conn, _Owner} = far_stream(Config, []),
     {Reader, Monitor} = h2_case:concurrently(fun() -> hackney_native:h2_recv(Stream) end),
-    until(fun() -> {error, recv_busy} =:= hackney_native:h2_recv(Stream, 0) end),
+    h2_case:reader_waits(Stream),
     exit(Reader, kill),
     receive {'DOWN', Monitor, process, Reader, killed} -> ok end,
     until(fun() -> {error, timeout} =:= hackney_native:h2_recv(Stream, 0) end),
@@ -179,7 +179,7 @@ streams_node_goes_down(Config) ->
     {Stream, Conn, _Owner} = far_stream(Config, []),
     Monitor = monitor(process, Stream),
     Reader = h2_case:concurrently(fun() -> hackney_native:h2_recv(Stream) end),
-    until(fun() -> {error, recv_busy} =:= hackney_native:h2_recv(Stream, 0) end),
+    h2_case:reader_waits(Stream),
     ok = peer:stop(proplists:get_value(peer, Config)),
     receive {'DOWN', Monitor, process, Stream, noconnection} -> ok end,
     ?assertMatch({error, _}, h2_case:result(Reader)),

@@ -90,6 +90,7 @@ rustler::atoms! {
     bytes_out,
     recv_queue_bytes,
     recv_queue_messages,
+    recv_waiting,
     send_queue_bytes,
     rtt_us,
     last_stream_id,

@@ -39,6 +39,8 @@ pub struct Info {
     pub recv_queue_bytes: usize,
     /// Received and unread messages.
     pub recv_queue_messages: usize,
+    /// A reader waits for a message.
+    pub recv_waiting: bool,
     /// Bytes that wait for the peer's window.
     pub send_queue_bytes: usize,
     /// What is known once connected.
@@ -96,6 +98,7 @@ impl<O: Outlet> Stream<O> {
             },
             recv_queue_bytes,
             recv_queue_messages,
+            recv_waiting: state.has_reader(),
             send_queue_bytes: state.outbox.queued(),
             connected,
         }

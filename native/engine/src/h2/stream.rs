@@ -419,6 +419,10 @@ impl<O: Outlet> Stream<O> {
 }
 
 impl<O: Outlet> State<O> {
+    pub(super) fn has_reader(&self) -> bool {
+        self.reader.is_some()
+    }
+
     /// Some process waits for something to read or for room to send.
     pub(super) fn is_waited_for(&self) -> bool {
         self.reader.is_some() || !self.senders.is_empty()

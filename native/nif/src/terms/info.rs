@@ -39,6 +39,7 @@ pub(crate) fn encode<'a>(env: Env<'a>, info: &Info) -> Term<'a> {
         (atoms::state(), state.encode(env)),
         (atoms::recv_queue_bytes(), info.recv_queue_bytes.encode(env)),
         (atoms::recv_queue_messages(), info.recv_queue_messages.encode(env)),
+        (atoms::recv_waiting(), info.recv_waiting.encode(env)),
         (atoms::send_queue_bytes(), info.send_queue_bytes.encode(env)),
     ];
     if let Some(connected) = &info.connected {
