@@ -115,6 +115,8 @@ async fn a_panic_ends_the_stream_and_says_so() {
     let client = Client::open(options(server::start().await)).await;
     client.stream.send(Payload::Copied(b"one"), false).unwrap();
     assert!(matches!(client.recv().await, Ok(Message::Response(200, _))));
+    // Nothing else is on its way: the next wake is the one for the answer below.
+    assert_eq!(client.recv().await, Ok(Message::Data("one".into())));
     client.panic_at_next_wake();
     // The echo of this wakes the reader, which panics on the engine's own thread, in the middle of driving.
     let waiting = client.wait_once();
