@@ -95,8 +95,6 @@ rustler::atoms! {
     rtt_us,
     last_stream_id,
 
-    // memory/0
-    streams,
-    tasks,
+    // new/3
     threads,
 }

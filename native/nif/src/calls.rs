@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hackney_engine::error::{OpenError, RecvError, SendError};
+use hackney_engine::error::{RecvError, SendError};
 use hackney_engine::h2::{Received, Stream};
 use hackney_engine::runtime;
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, Term};
@@ -66,8 +66,7 @@ fn connect<'a>(env: Env<'a>, deadline: Term<'a>) -> NifResult<Term<'a>> {
     };
     Ok(match stream.open(deadline) {
         Ok(()) => atoms::ok().encode(env),
-        Err(failure @ (OpenError::Already | OpenError::Request(_))) => error(env, errors::open_error(env, &failure)),
-        Err(other) => error(env, errors::open_error(env, &other)),
+        Err(failure) => error(env, errors::open_error(env, &failure)),
     })
 }
 
