@@ -23,10 +23,10 @@ const MAX_CONFIGS: usize = 64;
 
 static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
 
-/// Filled once; everyone who wants it meanwhile waits for the same building.
 /// Configurations by what their options say, file names included, for as long as their files are taken to be unchanged.
 static RECENT: LazyLock<Mutex<Recent<(Fingerprint, Paths)>>> = LazyLock::new(Mutex::default);
 
+/// Filled once; everyone who wants it meanwhile waits for the same building.
 type Slot = Arc<OnceCell<Arc<ClientConfig>>>;
 
 #[derive(Default)]
@@ -59,7 +59,7 @@ impl Cache {
 
 /// The configuration for these options.
 ///
-/// Files are read again each time, away from the runtime's workers; a configuration is built only for content not seen
+/// Files are read again once what was read of them is a second old, away from the runtime's workers; a configuration is built only for content not seen
 /// before. When the caller is cancelled while one is built, the building goes on for the next caller.
 pub(super) async fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, TlsConfigError> {
     let Some(paths) = Paths::of(options) else {
