@@ -6,7 +6,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, SupportedProtocolVersion, version};
+use rustls::{CipherSuite, ClientConfig, SupportedProtocolVersion, version};
 
 use super::error::TlsConfigError;
 use super::files::Files;
@@ -19,7 +19,22 @@ use super::{pem, roots, verify};
 const MAX_SESSIONS: usize = 256;
 
 /// Named, instead of rustls's process-wide default: another library in the same process may have set that.
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| preference(suite.suite()));
+    Arc::new(provider)
+});
+
+/// AES-128-GCM before the others, as browsers and Go have it: 256 bits defend against nothing that 128 do not, and cost a quarter more on
+/// each byte and, by SHA-384, on each handshake.
+fn preference(suite: CipherSuite) -> bool {
+    let aes_128 = [
+        CipherSuite::TLS13_AES_128_GCM_SHA256,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ];
+    !aes_128.contains(&suite)
+}
 
 /// Builds the configuration. Blocks, for milliseconds when the system's roots are wanted for the first time.
 pub(super) fn build(options: &TlsOptions, files: &Files) -> Result<Arc<ClientConfig>, TlsConfigError> {
