@@ -11,6 +11,7 @@
 %% @private
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
+    library(),
     drop_in(),
     hackney_native_sup:start_link().
 
@@ -19,6 +20,13 @@ start(_Type, _Args) ->
 stop(_State) ->
     _ = hackney_native_nif:shutdown(?STOP_PATIENCE),
     ok.
+
+%% A node must not stop for want of a library that it may never use; every call says what is wrong, and so does the log, once.
+library() ->
+    case hackney_native_nif:status() of
+        ok -> ok;
+        {error, {nif_not_loaded, Text}} -> logger:warning("hackney_native cannot open streams: ~ts", [Text])
+    end.
 
 %% A node must not stop for want of it: hackney's own streams go on to work.
 drop_in() ->

@@ -351,8 +351,14 @@ call(Pid, Request) when is_pid(Pid) ->
     try
         gen_statem:call(Pid, Request, infinity)
     catch
-        exit:{{nodedown, Node}, _} -> {error, {nodedown, Node}};
-        exit:_ -> {error, closed}
+        exit:{{nodedown, Node}, _} ->
+            {error, {nodedown, Node}};
+        exit:_ ->
+            %% Without the library there can be no stream: that is the better answer.
+            case hackney_native_nif:status() of
+                {error, _} = Error when node(Pid) =:= node() -> Error;
+                _ -> {error, closed}
+            end
     end;
 call(_, _) ->
     error(badarg).

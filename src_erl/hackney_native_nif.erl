@@ -3,7 +3,8 @@
 %% how they work, in `native/nif/src/calls.rs'.
 %%
 %% When the library is missing, cannot be read, or belongs to another version, this module still loads, and every function
-%% returns `{error, {nif_not_loaded, Text}}'.
+%% returns `{error, {nif_not_loaded, Text}}'. In a node where it works it can be loaded again, changed or not, with streams
+%% running; a version that cannot use the same library file is refused, and the one that runs stays.
 -module(hackney_native_nif).
 
 -export([status/0,
@@ -27,15 +28,21 @@
 
 -type error() :: {error, term()}.
 
-%% The result is `ok' in any case: a node must not stop for want of a library that it may never use.
+%% A node must not stop for want of a library that it may never use: without one this module loads as well. But code that
+%% has a library is not replaced by code that has none: then the result is an error, and the VM keeps what it runs.
 load() ->
     Path = filename:join(priv_dir(), "hackney_native"),
-    case erlang:load_nif(Path, ?ABI) of
+    case open(Path) of
         ok ->
             ok;
-        {error, {Why, Text}} ->
-            persistent_term:put(?NOT_LOADED, {error, {nif_not_loaded, explain(Why, Path, Text)}}),
-            ok
+        {error, Text} ->
+            case erlang:module_loaded(?MODULE) andalso ?MODULE:status() of
+                ok ->
+                    {error, Text};
+                _ ->
+                    persistent_term:put(?NOT_LOADED, {error, {nif_not_loaded, lists:flatten(Text)}}),
+                    ok
+            end
     end.
 
 priv_dir() ->
@@ -47,13 +54,59 @@ priv_dir() ->
             Dir
     end.
 
-explain(load, Path, _Text) ->
-    lists:flatten(io_lib:format("~ts.so belongs to another version of hackney_native (this one wants ABI ~b): "
-                                "compile again", [Path, ?ABI]));
-explain(upgrade, _Path, _Text) ->
-    "the library is in use by the module's old code: purge that first, or restart the node";
-explain(_Why, _Path, Text) ->
-    lists:flatten(Text).
+open(Path) ->
+    File = Path ++ ".so",
+    case check(File) of
+        ok ->
+            case erlang:load_nif(Path, ?ABI) of
+                ok -> ok;
+                {error, {Why, Text}} -> {error, explain(Why, File, Text)}
+            end;
+        {error, truncated} ->
+            {error, io_lib:format("~ts is cut off, as a copy that was interrupted or a full disk leaves it: "
+                                  "compile hackney_native again, or copy the file again", [File])};
+        {error, enoent} ->
+            {error, io_lib:format("there is no file ~ts: compiling hackney_native makes it (with cargo, or from the file "
+                                  "that HACKNEY_NATIVE_LIB names); a release must include priv/", [File])};
+        {error, Posix} ->
+            {error, io_lib:format("~ts cannot be read: ~ts", [File, file:format_error(Posix)])}
+    end.
+
+%% Of a file that ends too early the dynamic linker maps what is not there, and the node dies of SIGBUS. Linkers put the
+%% table of sections last: where that is whole, so is the rest. Other formats than 64-bit little-endian ELF pass.
+check(File) ->
+    case file:open(File, [read, raw, binary]) of
+        {ok, Device} ->
+            Header = file:pread(Device, 0, 64),
+            Size = file:position(Device, eof),
+            ok = file:close(Device),
+            check(Header, Size);
+        {error, _} = Error ->
+            Error
+    end.
+
+check({ok, <<16#7f, "ELF", 2, 1, _:34/binary, Sections:64/little, _:10/binary, Each:16/little, Count:16/little, _/binary>>},
+      {ok, Size}) when Sections + Each * Count > Size ->
+    {error, truncated};
+check({ok, _}, {ok, _}) ->
+    ok;
+check(eof, _) ->
+    {error, truncated};
+check({error, _} = Error, _) ->
+    Error;
+check(_, {error, _} = Error) ->
+    Error.
+
+explain(load, File, _Text) ->
+    io_lib:format("~ts belongs to another version of hackney_native than its modules (they want ABI ~b): compile both "
+                  "together. If that was done while this node ran, restart it: it keeps a library that it has once opened",
+                  [File, ?ABI]);
+explain(upgrade, File, _Text) ->
+    io_lib:format("the new hackney_native_nif was not loaded, the running one goes on: they do not share a library. The new "
+                  "one wants ~ts with ABI ~b, the node runs another. Restart the node; or stop hackney_native, then "
+                  "code:delete, code:purge and load hackney_native_nif", [File, ?ABI]);
+explain(_Why, _File, Text) ->
+    Text.
 
 %% @doc Whether the library is there.
 -spec status() -> ok | error().

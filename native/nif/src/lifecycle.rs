@@ -4,9 +4,10 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustler::sys::ErlNifResourceFlags;
 use rustler::{Env, Term};
 
-use crate::registry;
+use crate::{keeper, registry};
 
 /// What `hackney_native_nif` and this library must agree on: the functions, their arguments and results. Raised with every change;
 /// a library left over from another version is then refused instead of misunderstood.
@@ -20,9 +21,9 @@ pub(crate) fn is_halting() -> bool {
     HALTING.load(Ordering::Acquire)
 }
 
-/// Called by `erlang:load_nif/2`; `info` is the module's ABI number.
-pub(crate) fn load(env: Env<'_>, info: Term<'_>) -> bool {
-    if info.decode::<u32>().ok() != Some(ABI) {
+/// Called within `erlang:load_nif/2`; `info` is the module's ABI number.
+pub(crate) fn enter(env: Env<'_>, info: Term<'_>, how: ErlNifResourceFlags) -> bool {
+    if info.decode::<u32>().ok() != Some(ABI) || !keeper::open_type(env, how) {
         return false;
     }
     pin();
@@ -44,7 +45,7 @@ fn on_halt(env: Env<'_>) {
     }
     // SAFETY: wherever the symbol exists it is `int enif_set_option(ErlNifEnv*, ErlNifOption, ...)`.
     let set_option = unsafe { std::mem::transmute::<*mut c_void, SetOption>(symbol) };
-    // SAFETY: called within `load` as the VM asks, with the callback that goes with this option. A refusal leaves things as they were.
+    // SAFETY: called within a load or upgrade as the VM asks, with the callback that goes with this option. A refusal leaves things as they were.
     unsafe { set_option(env.as_c_arg().cast(), ON_HALT, halting as extern "C" fn(*mut c_void)) };
 }
 

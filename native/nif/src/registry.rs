@@ -6,7 +6,7 @@ use dashmap::DashMap;
 use hackney_engine::h2::Stream;
 use rustc_hash::FxBuildHasher;
 use rustler::sys::ErlNifTerm;
-use rustler::{Encoder, Env, LocalPid, ResourceArc, Term};
+use rustler::{Encoder, Env, LocalPid, Term};
 
 use crate::keeper::Keeper;
 use crate::processes::Processes;
@@ -17,7 +17,7 @@ pub(crate) type NifStream = Stream<Processes>;
 struct Entry {
     stream: Arc<NifStream>,
     /// Watches the process; alive as long as the entry.
-    _keeper: ResourceArc<Keeper>,
+    _keeper: Keeper,
 }
 
 static STREAMS: LazyLock<DashMap<u64, Entry, FxBuildHasher>> = LazyLock::new(|| DashMap::with_hasher(FxBuildHasher));
@@ -38,7 +38,7 @@ pub(crate) fn is_alive(env: Env<'_>, key: u64) -> bool {
 }
 
 /// Enters `stream` under the pid of its process. False when that has one already.
-pub(crate) fn enter(key: u64, stream: Arc<NifStream>, keeper: ResourceArc<Keeper>) -> bool {
+pub(crate) fn enter(key: u64, stream: Arc<NifStream>, keeper: Keeper) -> bool {
     match STREAMS.entry(key) {
         dashmap::Entry::Occupied(_) => false,
         dashmap::Entry::Vacant(vacant) => {
