@@ -78,6 +78,7 @@ start_link(Options) ->
                     %% owner for an error worth a crash report.
                     case gen_statem:start(?MODULE, {self(), Engine, ConnectTimeout}, []) of
                         {ok, Pid} -> {ok, Pid};
+                        {error, {shutdown, Reason}} -> {error, Reason};
                         {error, _} = Error -> Error
                     end;
                 {error, _} = Error ->
@@ -383,7 +384,8 @@ init({Owner, Engine, ConnectTimeout}) ->
             {ok, idle, #data{owner = Owner, monitor = Monitor, connect_timeout = ConnectTimeout}};
         {error, Reason} ->
             unlink(Owner),
-            {stop, Reason}
+            %% No crash, which would be reported: the caller hears of it.
+            {stop, {shutdown, Reason}}
     end.
 
 %%--------------------------------------------------------------------

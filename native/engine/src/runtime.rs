@@ -6,7 +6,26 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+static STATE: Mutex<State> = Mutex::new(State::Stopped);
+
+enum State {
+    /// The next stream starts it.
+    Stopped,
+    Running(Runtime),
+    /// A stream made now would be too late for the farewell.
+    Stopping,
+}
+
+/// Why there is no runtime to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRunning {
+    /// It is being stopped.
+    #[error("the engine is being stopped")]
+    Stopping,
+    /// The operating system gave no threads.
+    #[error(transparent)]
+    Threads(#[from] std::io::Error),
+}
 
 /// How often a runtime that stops looks whether its tasks are done.
 const FAREWELL_POLL: Duration = Duration::from_millis(2);
@@ -18,11 +37,13 @@ const MAX_BLOCKING_THREADS: usize = 16;
 /// The runtime's handle. Starts it with `workers` threads when it is not running.
 ///
 /// # Errors
-/// The operating system's, when it gives no threads.
-pub fn handle(workers: usize) -> std::io::Result<Handle> {
-    let mut slot = RUNTIME.lock();
-    if let Some(runtime) = slot.as_ref() {
-        return Ok(runtime.handle().clone());
+/// See [`NotRunning`].
+pub fn handle(workers: usize) -> Result<Handle, NotRunning> {
+    let mut state = STATE.lock();
+    match &*state {
+        State::Running(runtime) => return Ok(runtime.handle().clone()),
+        State::Stopping => return Err(NotRunning::Stopping),
+        State::Stopped => {}
     }
     let serial = AtomicUsize::new(1);
     let runtime = Builder::new_multi_thread()
@@ -36,7 +57,7 @@ pub fn handle(workers: usize) -> std::io::Result<Handle> {
         .enable_time()
         .build()?;
     let handle = runtime.handle().clone();
-    *slot = Some(runtime);
+    *state = State::Running(runtime);
     Ok(handle)
 }
 
@@ -55,9 +76,17 @@ fn run_in_batches() {
 }
 
 /// Stops the runtime within `patience`: runs `farewell` on one of its threads, lets the tasks that are left finish, then drops
-/// what has not. A later [`handle`] starts a new one.
+/// what has not. A later [`handle`] starts a new one; one meanwhile is refused.
 pub fn shutdown(patience: Duration, farewell: impl FnOnce() + Send + 'static) {
-    let Some(runtime) = RUNTIME.lock().take() else { return };
+    let mut state = STATE.lock();
+    let runtime = match std::mem::replace(&mut *state, State::Stopping) {
+        State::Running(runtime) => runtime,
+        before => {
+            *state = before;
+            return;
+        }
+    };
+    drop(state);
     let deadline = Instant::now() + patience;
     let (done, finished) = std::sync::mpsc::channel();
     let handle = runtime.handle().clone();
@@ -71,11 +100,13 @@ pub fn shutdown(patience: Duration, farewell: impl FnOnce() + Send + 'static) {
     });
     let _ = finished.recv_timeout(patience);
     runtime.shutdown_timeout(deadline.saturating_duration_since(Instant::now()));
+    *STATE.lock() = State::Stopped;
 }
 
 /// Tasks alive and worker threads, for `memory` reports; `None` when not running.
 pub fn figures() -> Option<(usize, usize)> {
-    let slot = RUNTIME.lock();
-    let metrics = slot.as_ref()?.metrics();
+    let state = STATE.lock();
+    let State::Running(runtime) = &*state else { return None };
+    let metrics = runtime.metrics();
     Some((metrics.num_alive_tasks(), metrics.num_workers()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hackney_engine::error::{RecvError, SendError};
 use hackney_engine::h2::{Received, Stream};
-use hackney_engine::runtime;
+use hackney_engine::runtime::{self, NotRunning};
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, Term};
 
 use crate::processes::{Processes, Waiter};
@@ -37,7 +37,8 @@ fn new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usize) -> 
     let options = options::decode(options)?;
     let handle = match runtime::handle(workers) {
         Ok(handle) => handle,
-        Err(failure) => {
+        Err(NotRunning::Stopping) => return Ok(gone(env)),
+        Err(NotRunning::Threads(failure)) => {
             return Ok(error(
                 env,
                 (atoms::threads(), message::binary(env, failure.to_string().as_bytes())),

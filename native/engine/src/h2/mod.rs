@@ -6,6 +6,7 @@
 mod baton;
 mod connection;
 mod credit;
+mod errand;
 mod facts;
 mod frame_scanner;
 mod inbox;

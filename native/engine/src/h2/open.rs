@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep};
 
 use super::connection::{Connection, Io, Place, Tether, panic_text};
+use super::errand::Errand;
 use super::facts::Facts;
 use super::info::Endpoints;
 use super::pump::Pump;
@@ -44,12 +45,30 @@ impl<O: Outlet> Stream<O> {
         }
         state.phase = Phase::Opening;
         drop(state);
-        self.runtime.spawn(self.clone().live(request, deadline));
+        let stream = self.clone();
+        let epitaph = Errand::new(move || stream.run_soon(Self::cut_short));
+        self.runtime.spawn(self.clone().live(request, deadline, epitaph));
         Ok(())
     }
 
-    /// The stream's whole life.
-    async fn live(self: Arc<Self>, request: http::Request<()>, deadline: Option<Duration>) {
+    /// The runtime was stopped before the stream was over, or had begun.
+    fn cut_short(&self) {
+        self.fail(EndReason::Closed);
+        let opened = self.state.lock().phase == Phase::Open;
+        self.outlet.life(if opened {
+            Life::Ended
+        } else {
+            Life::Failed(OpenError::Ended(EndReason::Closed))
+        });
+    }
+
+    /// The stream's whole life. `epitaph` is for the case that this is dropped before its end.
+    async fn live(
+        self: Arc<Self>,
+        request: http::Request<()>,
+        deadline: Option<Duration>,
+        epitaph: Errand<impl FnOnce() + Send + 'static>,
+    ) {
         // Boxed, so that the memory of opening, TLS handshake and all, is free again once the stream is open.
         let mut opening: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(establish(self.clone(), request));
         let guarded = poll_fn(
@@ -69,8 +88,10 @@ impl<O: Outlet> Stream<O> {
                 self.outlet.life(Life::Opened);
                 self.deliver();
                 connection_task(tether).await;
+                epitaph.cancel();
             }
             Err(error) => {
+                epitaph.cancel();
                 self.fail(EndReason::Closed);
                 self.outlet.life(Life::Failed(error));
             }

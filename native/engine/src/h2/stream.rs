@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::connection::{Connection, Place, panic_text};
 use super::credit::Credit;
+use super::errand::Errand;
 use super::inbox::{Inbox, ModeChange};
 use super::options::StreamOptions;
 use super::outbox::{Fin, Outbox, Payload};
@@ -392,10 +393,10 @@ impl<O: Outlet> Stream<O> {
         self.run_soon(|stream| stream.deliver());
     }
 
-    /// Runs `work` on one of the engine's threads. A panic in it ends the stream: never silently.
+    /// Runs `work` on one of the engine's threads, also when these are being stopped. A panic in it ends the stream: never silently.
     pub(super) fn run_soon(self: &Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
         let stream = self.clone();
-        self.runtime.spawn(async move {
+        let errand = Errand::new(move || {
             let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&stream))) else {
                 return;
             };
@@ -409,6 +410,7 @@ impl<O: Outlet> Stream<O> {
                 link.connection.drive_soon();
             }
         });
+        self.runtime.spawn(async move { errand.run() });
     }
 
     fn tell_if_drained(self: &Arc<Self>, state: &State<O>) {
