@@ -3,24 +3,30 @@
 %% It ends when its standard input closes: a crashed test node leaves nothing behind.
 -module(embedded_server).
 
--export([start/0, stop/1, url/2, ca_file/1, project/0]).
--export_type([server/0]).
+-export([start/0, start/1, stop/1, port/1, url/2, ca_file/1, project/0]).
+-export_type([server/0, options/0]).
 
--opaque server() :: #{keeper := pid(), port := inet:port_number(), ca_file := file:filename()}.
+-opaque server() :: #{keeper := pid(), scheme := string(), port := inet:port_number(), ca_file := file:filename()}.
+%% `window': the receive window of its streams, in bytes.
+-type options() :: #{transport => tls | h2c, window => pos_integer()}.
 
 %% Cargo builds the program first if nobody has; the longest known build takes a third of this.
 -define(READY_TIMEOUT, 600000).
 
+%% @doc Starts one with TLS.
+-spec start() -> server().
+start() -> start(#{}).
+
 %% @doc Starts one. It lives until {@link stop/1}, not until the caller ends: Common Test runs the
 %% set-up in a process of its own.
--spec start() -> server().
-start() ->
+-spec start(options()) -> server().
+start(Options) ->
     Caller = self(),
-    {Keeper, Monitor} = spawn_monitor(fun() -> keep(Caller) end),
+    {Keeper, Monitor} = spawn_monitor(fun() -> keep(Caller, arguments(Options)) end),
     receive
         {Keeper, Port, CaFile} ->
             demonitor(Monitor, [flush]),
-            #{keeper => Keeper, port => Port, ca_file => CaFile};
+            #{keeper => Keeper, scheme => scheme(Options), port => Port, ca_file => CaFile};
         {'DOWN', Monitor, process, Keeper, Reason} ->
             error({no_server, Reason})
     end.
@@ -32,18 +38,30 @@ stop(#{keeper := Keeper}) ->
     Keeper ! stop,
     receive {'DOWN', Monitor, process, Keeper, _} -> ok end.
 
+%% @doc Its port on the loopback addresses.
+-spec port(server()) -> inet:port_number().
+port(#{port := Port}) ->
+    Port.
+
 %% @doc The URL of a path, such as `/chat' or `/echo'.
 -spec url(server(), string()) -> string().
-url(#{port := Port}, Path) ->
-    lists:concat(["https://localhost:", Port, Path]).
+url(#{scheme := Scheme, port := Port}, Path) ->
+    lists:concat([Scheme, "://localhost:", Port, Path]).
 
-%% @doc The certificate of the authority that signed the server's, in PEM.
+%% @doc The certificate of the authority that signed the server's, in PEM. Only with TLS.
 -spec ca_file(server()) -> file:filename().
 ca_file(#{ca_file := CaFile}) ->
     CaFile.
 
-keep(Caller) ->
-    Args = ["run", "--quiet", "--release", "--locked", "-p", "hackney_peer", "--bin", "h2-server"],
+scheme(#{transport := h2c}) -> "http";
+scheme(#{}) -> "https".
+
+arguments(Options) ->
+    lists:append([["--h2c"] || #{transport := h2c} <- [Options]]
+                 ++ [["--window", integer_to_list(Bytes)] || #{window := Bytes} <- [Options]]).
+
+keep(Caller, Arguments) ->
+    Args = ["run", "--quiet", "--release", "--locked", "-p", "hackney_peer", "--bin", "h2-server", "--" | Arguments],
     Process = open_port({spawn_executable, cargo()},
                         [{args, Args}, {cd, project()}, {line, 4096}, exit_status]),
     {Port, CaFile} = await_ready(Process),
