@@ -33,6 +33,9 @@ pub fn reading_eagerly<R>(read: impl FnOnce() -> R) -> R {
 pub struct Socket {
     stream: TcpStream,
     close_waits: bool,
+    /// What writing has failed with. The operating system tells why a connection broke once only, to whoever asks first; reading finds
+    /// an end of file after that, which is not how the peer has ended it.
+    broken: Option<i32>,
 }
 
 impl Socket {
@@ -44,6 +47,7 @@ impl Socket {
         Ok(Self {
             stream,
             close_waits: linger.is_some_and(|time| !time.is_zero()),
+            broken: None,
         })
     }
 
@@ -51,6 +55,36 @@ impl Socket {
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
         &self.stream
+    }
+
+    fn poll_read_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) {
+            return Poll::Ready(read);
+        }
+        if !EAGER.get() {
+            return Poll::Pending;
+        }
+        let unfilled = buf.initialize_unfilled();
+        match (&*SockRef::from(&self.stream)).read(unfilled) {
+            Ok(n) => {
+                buf.advance(n);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Err(error)) = &written
+            // A broken pipe means that the peer's end of file had come before.
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.broken = error.raw_os_error();
+        }
+        written
     }
 }
 
@@ -71,29 +105,21 @@ impl Drop for Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) {
-            return Poll::Ready(read);
-        }
-        if !EAGER.get() {
-            return Poll::Pending;
-        }
-        let unfilled = buf.initialize_unfilled();
-        match (&*SockRef::from(&self.stream)).read(unfilled) {
-            Ok(n) => {
-                buf.advance(n);
-                Poll::Ready(Ok(()))
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let read = self.poll_read_socket(cx, buf);
+        match (&read, self.broken) {
+            (Poll::Ready(Ok(())), Some(code)) if room > 0 && buf.filled().len() == before => {
+                Poll::Ready(Err(io::Error::from_raw_os_error(code)))
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error)),
+            _ => read,
         }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -101,7 +127,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

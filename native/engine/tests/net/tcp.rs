@@ -71,6 +71,26 @@ async fn cleartext_by_name_and_by_address() {
     }
 }
 
+/// The operating system tells of a reset once: here to the writer, and the reader must not take what is left for an orderly end.
+#[tokio::test]
+async fn a_reset_that_writing_met_is_none_the_less_one_to_reading() {
+    let (listener, port) = listener().await;
+    let target = cleartext("127.0.0.1", port, TcpOptions::default());
+    let mut transport = dial(&target).await.unwrap().transport;
+    let (peer, _) = listener.accept().await.unwrap();
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    let failure = loop {
+        if let Err(failure) = transport.write_all(b"x").await {
+            break failure;
+        }
+    };
+    assert_eq!(errno::name(&failure), "econnreset");
+    for _ in 0..2 {
+        assert_eq!(errno::name(&transport.read_u8().await.unwrap_err()), "econnreset");
+    }
+}
+
 #[tokio::test]
 async fn ipv6_loopback() {
     let target = |port| cleartext("::1", port, TcpOptions::default());
