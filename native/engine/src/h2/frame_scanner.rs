@@ -17,6 +17,13 @@ pub(crate) mod kind {
 /// The ACK flag of SETTINGS and PING.
 pub(crate) const FLAG_ACK: u8 = 0x1;
 
+/// A GOAWAY of a client that was pushed nothing: no stream of the peer's was processed (RFC 9113, 6.8).
+pub(crate) fn goaway(code: u32) -> [u8; HEADER_LEN + 8] {
+    let mut frame = [0, 0, 8, kind::GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    frame[HEADER_LEN + 4..].copy_from_slice(&code.to_be_bytes());
+    frame
+}
+
 /// A frame that has passed whole.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {

@@ -2,8 +2,23 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
 use crate::error::{EndReason, ModeError};
 use crate::message::{MAX_DATA, Message, Mode, Notice};
+
+/// So many unread messages are kept as they came. Short DATA behind them is joined to what lies before it: a window of 4 MiB lets
+/// a peer send four million frames of one byte, each with 255 bytes of padding, and every one of them would cost the message and
+/// the piece of the read buffer that it lies in, more than 1 GB.
+const APART: usize = 1024;
+/// DATA below this is short.
+const SHORT: usize = 1024;
+/// The length up to which DATA is joined.
+const JOINED: usize = 16 * 1024;
+/// Bound on unread 1xx header lists together, counted as RFC 9113, 6.5.2 does: no window bounds them. A single one may be as
+/// large as `max_header_list_size` lets it.
+const MAX_INFORMATIONAL: usize = 1024 * 1024;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -11,6 +26,8 @@ pub(crate) struct Inbox {
     queue: VecDeque<Message>,
     /// Body bytes in the queue.
     bytes: usize,
+    /// Size of the 1xx responses in the queue.
+    informational: usize,
     /// Bound on `bytes`; the flow-control window keeps a peer that plays by the rules below it.
     max_bytes: usize,
     mode: Mode,
@@ -30,6 +47,7 @@ impl Inbox {
         Inbox {
             queue: VecDeque::new(),
             bytes: 0,
+            informational: 0,
             max_bytes,
             mode,
             passive_due: false,
@@ -38,7 +56,7 @@ impl Inbox {
         }
     }
 
-    /// Queues a message. Long data is cut into pieces of at most [`MAX_DATA`].
+    /// Queues a message. Long data is cut into pieces of at most [`MAX_DATA`], short data that is one piece of many is joined.
     pub(crate) fn push(&mut self, message: Message) -> Result<(), Overflow> {
         if self.end.is_some() {
             return Ok(());
@@ -53,9 +71,17 @@ impl Inbox {
                     let piece = data.split_to(MAX_DATA);
                     self.queue.push_back(Message::Data(piece));
                 }
-                if !data.is_empty() {
+                if !data.is_empty() && !self.join(&data) {
                     self.queue.push_back(Message::Data(data));
                 }
+            }
+            Message::Informational(status, fields) => {
+                let size = list_size(&fields);
+                if self.informational > 0 && self.informational + size > MAX_INFORMATIONAL {
+                    return Err(Overflow);
+                }
+                self.informational += size;
+                self.queue.push_back(Message::Informational(status, fields));
             }
             Message::Done => {
                 self.queue.push_back(Message::Done);
@@ -64,6 +90,25 @@ impl Inbox {
             other => self.queue.push_back(other),
         }
         Ok(())
+    }
+
+    /// Joins short data to the last message, see [`APART`]. False when it is to stand alone.
+    fn join(&mut self, data: &Bytes) -> bool {
+        if self.queue.len() < APART || data.len() >= SHORT {
+            return false;
+        }
+        let Some(Message::Data(last)) = self.queue.back_mut() else {
+            return false;
+        };
+        if last.len() + data.len() > JOINED {
+            return false;
+        }
+        // Fails for a piece of a read buffer, which is then copied and let go.
+        let joined = std::mem::take(last).try_into_mut();
+        let mut joined = joined.unwrap_or_else(|piece| BytesMut::from(&piece[..]));
+        joined.extend_from_slice(data);
+        *last = joined.freeze();
+        true
     }
 
     /// Nothing more will arrive, for this reason. The first reason stands.
@@ -85,15 +130,18 @@ impl Inbox {
     /// Takes what is queued, for the caller to drop where that may take its time.
     pub(crate) fn clear(&mut self) -> VecDeque<Message> {
         self.bytes = 0;
+        self.informational = 0;
         std::mem::take(&mut self.queue)
     }
 
     /// The next message for a reader.
     pub(crate) fn pop(&mut self) -> Option<Message> {
         let message = self.queue.pop_front()?;
-        self.bytes -= message.body_len();
-        if message == Message::Done {
-            self.told = true;
+        match &message {
+            Message::Data(data) => self.bytes -= data.len(),
+            Message::Informational(_, fields) => self.informational -= list_size(fields),
+            Message::Done => self.told = true,
+            Message::Response(..) | Message::Trailers(_) => {}
         }
         Some(message)
     }
@@ -198,6 +246,14 @@ impl Inbox {
     }
 }
 
+/// The size of a message's header list (RFC 9113, 6.5.2).
+fn list_size(fields: &HeaderMap) -> usize {
+    let fields = fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32);
+    fields.sum::<usize>() + ":status".len() + 3 + 32
+}
+
 /// What a caller asks for with `active`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModeChange {
@@ -210,7 +266,6 @@ pub enum ModeChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     fn data(n: usize) -> Message {
         Message::Data(Bytes::from(vec![0; n]))
@@ -294,5 +349,60 @@ mod tests {
         assert_eq!(inbox.push(data(10)), Err(Overflow));
         assert_eq!(inbox.pop().map(|m| m.body_len()), Some(MAX_DATA));
         assert_eq!(inbox.pop().map(|m| m.body_len()), Some(1));
+    }
+
+    #[test]
+    fn many_short_pieces_are_joined_and_none_is_lost_or_misplaced() {
+        let mut inbox = Inbox::new(Mode::Passive, usize::MAX);
+        let sent: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        // As they come: pieces of a buffer that all of them keep alive.
+        let buffer = Bytes::from(sent.clone());
+        for at in 0..sent.len() {
+            inbox.push(Message::Data(buffer.slice(at..=at))).unwrap();
+        }
+        assert!(!buffer.is_unique());
+        assert_eq!(inbox.queued().0, sent.len());
+        assert!(
+            inbox.queued().1 < APART + sent.len() / JOINED + 2,
+            "{:?}",
+            inbox.queued()
+        );
+        inbox.push(Message::Done).unwrap();
+        let mut read = Vec::new();
+        while let Some(Message::Data(data)) = inbox.pop() {
+            read.extend_from_slice(&data);
+        }
+        assert_eq!(read, sent);
+        assert_eq!(inbox.queued(), (0, 0));
+    }
+
+    #[test]
+    fn what_is_not_short_and_what_is_not_data_stays_apart() {
+        let mut inbox = Inbox::new(Mode::Passive, usize::MAX);
+        for _ in 0..APART {
+            inbox.push(data(1)).unwrap();
+        }
+        inbox.push(data(SHORT)).unwrap();
+        inbox.push(Message::Trailers(HeaderMap::new())).unwrap();
+        inbox.push(data(1)).unwrap();
+        assert_eq!(inbox.queued().1, APART + 3);
+    }
+
+    #[test]
+    fn unread_informational_responses_have_a_bound() {
+        let mut inbox = Inbox::new(Mode::Passive, 100);
+        let one = |size: usize| {
+            let mut fields = HeaderMap::new();
+            fields.insert("x", "v".repeat(size).parse().unwrap());
+            Message::Informational(103, fields)
+        };
+        // As large as it likes while nothing else lies there.
+        inbox.push(one(2 * MAX_INFORMATIONAL)).unwrap();
+        assert_eq!(inbox.push(one(1)), Err(Overflow));
+        inbox.pop().unwrap();
+        let taken = (0..1_000_000).take_while(|_| inbox.push(one(1000)).is_ok()).count();
+        assert_eq!(taken, MAX_INFORMATIONAL / (1000 + 1 + 32 + 42));
+        inbox.pop().unwrap();
+        inbox.push(one(1000)).unwrap();
     }
 }

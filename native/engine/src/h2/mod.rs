@@ -4,6 +4,7 @@
 //! machine and is driven by whoever holds its baton: its task, or a caller inline. A pump moves messages between the two.
 
 mod baton;
+mod budget;
 mod connection;
 mod credit;
 mod errand;

@@ -1,23 +1,28 @@
 //! A tap on the byte stream between the h2 crate and the socket.
 //!
 //! It reads what the h2 crate does not tell (the peer's SETTINGS, GOAWAY's last stream, how the stream of bytes ended), counts,
-//! and puts a bound on what one round of driving may read or write: a NIF call must not work longer than a millisecond.
+//! and puts a bound on what one round of driving may read or write: a NIF call must not work longer than a millisecond. It ends
+//! the connection of a peer that floods it with frames that the h2 crate takes for ever.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::budget::{Budget, Spent};
 use super::facts::{Ending, Facts};
-use super::frame_scanner::FrameScanner;
+use super::frame_scanner::{self, FrameScanner};
 use crate::error::Loss;
 use crate::net::{self, TlsError};
 
 /// The client connection preface, "PRI * HTTP/2.0..." (RFC 9113, 3.4).
 const PREFACE_LEN: usize = 24;
+/// RFC 9113, 7.
+const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 /// What one round of driving may still move. Shared by the driver, which fills it, and the tap, which draws on it.
 #[derive(Debug, Default)]
@@ -41,6 +46,9 @@ pub(crate) struct Tap<S> {
     allowance: Arc<Allowance>,
     inbound: FrameScanner,
     outbound: FrameScanner,
+    budget: Budget,
+    /// The peer has spent its budget: nothing more is read.
+    flooded: bool,
     /// Why nothing can be written any more, see [`Tap::write_failed`].
     write_error: Option<io::Error>,
 }
@@ -53,6 +61,8 @@ impl<S> Tap<S> {
             allowance,
             inbound: FrameScanner::new(0),
             outbound: FrameScanner::new(PREFACE_LEN),
+            budget: Budget::new(Instant::now()),
+            flooded: false,
             write_error: None,
         }
     }
@@ -62,7 +72,10 @@ impl<S> Tap<S> {
         self.facts.bytes_out.fetch_add(n as u64, Relaxed);
         for buf in bufs {
             let part = n.min(buf.len());
-            self.outbound.scan(&buf[..part], |frame| self.facts.sent(&frame));
+            self.outbound.scan(&buf[..part], |frame| {
+                self.facts.sent(&frame);
+                self.budget.sent(&frame);
+            });
             n -= part;
             if n == 0 {
                 break;
@@ -79,9 +92,30 @@ impl<S> Tap<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
+impl<S: AsyncWrite + Unpin> Tap<S> {
+    /// Says GOAWAY if it can be said at once, and ends the connection: h2 has no way to be told to. A peer that does not read, so
+    /// that something else is still half written, is not waited for.
+    fn hang_up_on_a_flood(&mut self, cx: &mut Context<'_>) -> io::Error {
+        self.facts.end(Ending::Broken(Loss::Protocol(ENHANCE_YOUR_CALM)));
+        if self.outbound.at_boundary() && self.write_error.is_none() {
+            let goaway = frame_scanner::goaway(ENHANCE_YOUR_CALM);
+            let mut stream = Pin::new(&mut self.stream);
+            if let Poll::Ready(Ok(_)) = stream.as_mut().poll_write(cx, &goaway)
+                && stream.as_mut().poll_flush(cx).is_ready()
+            {
+                let _ = stream.poll_shutdown(cx);
+            }
+        }
+        io::Error::other("the peer floods the connection")
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.flooded {
+            return Poll::Ready(Err(this.hang_up_on_a_flood(cx)));
+        }
         if spent(&this.allowance.read, cx) {
             return Poll::Pending;
         }
@@ -105,7 +139,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
                 }
                 draw(&this.allowance.read, new.len());
                 this.facts.bytes_in.fetch_add(new.len() as u64, Relaxed);
-                this.inbound.scan(new, |frame| this.facts.received(&frame));
+                this.inbound.scan(new, |frame| {
+                    this.facts.received(&frame);
+                    // What came ahead of the flood in the same piece is still passed on.
+                    this.flooded |= this.budget.received(&frame, Instant::now) == Err(Spent);
+                });
                 Poll::Ready(Ok(()))
             }
             // Many peers close TCP without TLS's close_notify. HTTP/2 marks the end of every message itself (END_STREAM), so
@@ -262,6 +300,26 @@ mod tests {
         tap.write_all(&[0, 0, 3, 0, 0, 0, 0, 0, 1, 7, 7, 7]).await.unwrap();
         assert_eq!(facts.send_windows(1), (65_532, 65_532));
         assert_eq!(facts.bytes_out.load(Relaxed), 36);
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_told_to_be_calm_and_cut_off() {
+        let (near, mut far) = duplex(1 << 20);
+        let (mut tap, facts, _) = tap(near);
+        tap.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        far.write_all(&ping.repeat(60_000)).await.unwrap();
+        let mut read = Vec::new();
+        assert!(tap.read_to_end(&mut read).await.is_err());
+        assert!(read.len() >= 10_000 * ping.len());
+        assert!(read.len() < 20_000 * ping.len(), "{}", read.len());
+        assert_eq!(facts.ending(), Some(Ending::Broken(Loss::Protocol(ENHANCE_YOUR_CALM))));
+        let mut said = Vec::new();
+        far.read_to_end(&mut said).await.unwrap();
+        assert_eq!(
+            said[PREFACE_LEN..],
+            [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb]
+        );
     }
 
     /// Takes nothing, and has something to say.

@@ -1,0 +1,155 @@
+//! How much a peer may send that brings nothing.
+//!
+//! PING, SETTINGS, WINDOW_UPDATE, PRIORITY, RST_STREAM, 1xx responses and frames of unknown types cost next to nothing to send and
+//! keep the receiver at work for ever: the floods of CVE-2019-9512 to 9518. RFC 9113, 10.5 asks for a limit, and names the error:
+//! ENHANCE_YOUR_CALM. A peer has a budget for them that time gives back, and the DATA that the frames may be about.
+
+use std::time::Instant;
+
+use super::frame_scanner::{Frame, kind};
+
+/// What a new connection may spend at once, and what time alone fills the budget up to: far more than any greeting.
+const BURST: u32 = 10_000;
+/// What time gives back in a second. Whoever stays below never meets the limit, and is no burden.
+const PER_SECOND: u32 = 1_000;
+/// What can be saved up. Peers that give a large window back in small pieces have sent tens of thousands of WINDOW_UPDATEs at once.
+const MOST: u32 = 100_000;
+/// A frame costs one, and one more for each so many bytes of payload, which must be read and thrown away.
+const BYTES_PER_UNIT: usize = 256;
+/// What a DATA frame sent allows besides its length: a WINDOW_UPDATE for connection and stream, a PING to measure the path, and
+/// the same several times over from readers that take it in pieces.
+const PER_FRAME_SENT: u32 = 16;
+
+/// The budget of one connection. See the module's text.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    left: u32,
+    /// When time last gave something back: asked for only when nothing is left.
+    filled: Instant,
+}
+
+/// The budget is spent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Spent;
+
+impl Budget {
+    pub(crate) fn new(now: Instant) -> Self {
+        Budget {
+            left: BURST,
+            filled: now,
+        }
+    }
+
+    /// Counts a frame that came from the peer.
+    pub(crate) fn received(&mut self, frame: &Frame<'_>, now: impl FnOnce() -> Instant) -> Result<(), Spent> {
+        if frame.kind == kind::DATA {
+            // The window bounds it, and h2 the empty ones.
+            self.earn(1);
+            return Ok(());
+        }
+        let cost = cost(frame.length);
+        if self.left < cost {
+            self.fill(now());
+        }
+        self.left = self.left.checked_sub(cost).ok_or(Spent)?;
+        Ok(())
+    }
+
+    /// Counts a frame of ours.
+    pub(crate) fn sent(&mut self, frame: &Frame<'_>) {
+        if frame.kind == kind::DATA {
+            self.earn(PER_FRAME_SENT + cost(frame.length));
+        }
+    }
+
+    fn earn(&mut self, units: u32) {
+        self.left = (self.left + units).min(MOST);
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let due = now.saturating_duration_since(self.filled).as_millis() * u128::from(PER_SECOND) / 1_000;
+        if due > 0 {
+            let due = u32::try_from(due).unwrap_or(BURST).min(BURST);
+            self.left = (self.left + due).min(BURST.max(self.left));
+            self.filled = now;
+        }
+    }
+}
+
+/// At most 65,537: a frame's length has 24 bits.
+fn cost(length: usize) -> u32 {
+    1 + (length / BYTES_PER_UNIT) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn frame(kind: u8, length: usize) -> Frame<'static> {
+        Frame {
+            length,
+            kind,
+            flags: 0,
+            stream: 0,
+            payload: &[],
+        }
+    }
+
+    /// How many frames of the kind pass at one time.
+    fn passes(budget: &mut Budget, kind: u8, length: usize, now: Instant) -> usize {
+        (0..1_000_000)
+            .take_while(|_| budget.received(&frame(kind, length), || now).is_ok())
+            .count()
+    }
+
+    #[test]
+    fn a_flood_ends() {
+        let now = Instant::now();
+        assert_eq!(passes(&mut Budget::new(now), kind::PING, 8, now), 10_000);
+        // Large ones the sooner.
+        assert_eq!(passes(&mut Budget::new(now), 0xfa, 16_384, now), 153);
+    }
+
+    #[test]
+    fn a_frame_every_millisecond_goes_on_for_days() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        for ms in 0..1_000_000 {
+            let now = start + Duration::from_millis(ms);
+            assert_eq!(budget.received(&frame(kind::PING, 8), || now), Ok(()), "{ms}");
+        }
+    }
+
+    #[test]
+    fn time_gives_back_no_more_than_the_burst() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        assert_eq!(passes(&mut budget, kind::PING, 8, start), 10_000);
+        let next_day = start + Duration::from_secs(86_400);
+        assert_eq!(passes(&mut budget, kind::PING, 8, next_day), 10_000);
+    }
+
+    #[test]
+    fn data_sent_may_be_given_back_in_small_pieces() {
+        let now = Instant::now();
+        let mut budget = Budget::new(now);
+        // Gigabytes at one instant, the reader taking 512 bytes at a time: a WINDOW_UPDATE for the stream and for the connection each.
+        for _ in 0..100_000 {
+            budget.sent(&frame(kind::DATA, 16_384));
+            for _ in 0..64 {
+                assert_eq!(budget.received(&frame(kind::WINDOW_UPDATE, 4), || now), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn data_does_not_pay_for_a_flood_for_ever() {
+        let now = Instant::now();
+        let mut budget = Budget::new(now);
+        for _ in 0..1_000_000 {
+            budget.sent(&frame(kind::DATA, 16_384));
+        }
+        assert_eq!(passes(&mut budget, kind::PING, 8, now), 100_000);
+    }
+}
