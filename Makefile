@@ -3,6 +3,7 @@
 #   make demo                a conversation with an embedded HTTP/2 server
 #   make demo URL=https://…  the same with any server (METHOD=get, CACERT=file.pem, INSECURE=1 also count)
 #   make test                everything that is checked; the summary stands at the end
+#   make test-otp-matrix     Common Test and EUnit on newer releases of Erlang/OTP (as root, or with sudo)
 #   make bench               see bench/README.md
 
 SHELL := /bin/sh
@@ -18,7 +19,11 @@ STEP_LOGS := _build/test/steps
 # In this order: what fails soonest first.
 STEPS := lint xref engine loom eunit ct dialyzer demo-run
 
-.PHONY: all compile demo demo-run test setup-demo setup-test lint lint-erlang lint-rust xref engine loom eunit ct \
+# The releases that test-otp-matrix runs, and what it makes on each.
+OTP_MATRIX ?= 27 29
+OTP_TARGETS ?= lint-erlang xref eunit ct
+
+.PHONY: all compile demo demo-run test test-otp-matrix setup-demo setup-test lint lint-erlang lint-rust xref engine loom eunit ct \
         dialyzer bench doc clean
 
 all: compile
@@ -45,6 +50,12 @@ demo-run: compile
 # Every step runs, whatever the one before it gave, so that one run tells everything there is to tell.
 test: setup-test
 	@MAKE='$(MAKE)' sh test/run_steps.sh $(STEP_LOGS) $(STEPS)
+
+test-otp-matrix: setup-test
+	@MAKE='$(MAKE)' sh test/run_steps.sh $(STEP_LOGS) $(OTP_MATRIX:%=otp-%)
+
+otp-%: compile
+	@CARGO='$(CARGO)' sh test/matrix/run.sh $* $(OTP_TARGETS)
 
 lint: lint-erlang lint-rust
 

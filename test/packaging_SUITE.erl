@@ -150,7 +150,8 @@ hook(Tree, Env) ->
 
 %% {Status, Output}; an environment variable of value false is unset.
 run(Dir, Program, Args, Env) ->
-    Clean = [{Name, false} || Name <- ["ERL_LIBS", "REBAR_CONFIG", "REBAR_PROFILE", "HACKNEY_NATIVE_LIB", "CARGO"]],
+    Clean = [{Name, false} || Name <- ["ERL_LIBS", "REBAR_CONFIG", "REBAR_PROFILE", "REBAR_BASE_DIR",
+                                       "HACKNEY_NATIVE_LIB", "CARGO"]],
     Port = open_port({spawn_executable, executable(Program)},
                      [{args, Args}, {cd, Dir}, {env, Clean ++ Env}, binary, exit_status, stderr_to_stdout]),
     {Status, Output} = collect(Port, []),

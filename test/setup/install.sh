@@ -1,7 +1,9 @@
 #!/bin/sh
 # Installs what `make demo` or `make test` needs beyond Rust, cc, make and git on Debian 12 or newer:
 #
-#     sh test/setup/install.sh demo|test
+#     sh test/setup/install.sh demo|test|otp
+#
+# `otp` is `test` for a bare Debian that is lent Rust and the Go server (test/matrix/run.sh).
 #
 # Installs with apt only what is missing, so that it costs nothing once all is there.
 # Where apt is not to be had it says what to install and changes nothing.
@@ -57,11 +59,17 @@ tests() {
     need nghttp2-client has_command nghttp
     need nginx-light has_command nginx
     need nodejs has_command node
-    need golang-go has_command go
     need python3-grpcio has_python grpc
     need curl has_command curl
-    # Go fetches the modules of the Go server over TLS.
+    # The authorities the operating system trusts; Go fetches the modules of its server over TLS.
     need ca-certificates has_file /etc/ssl/certs/ca-certificates.crt
+}
+
+bare_system() {
+    need make has_command make
+    need git has_command git
+    need gcc has_command cc
+    need libc6-dev has_file /usr/include/stdlib.h
 }
 
 install_missing() {
@@ -94,6 +102,7 @@ build_go_server() {
 
 case "${1-}" in
     demo) demo; install_missing ;;
-    test) tests; install_missing; build_go_server ;;
-    *) echo "usage: $0 demo|test" >&2; exit 2 ;;
+    test) tests; need golang-go has_command go; install_missing; build_go_server ;;
+    otp) tests; bare_system; install_missing ;;
+    *) echo "usage: $0 demo|test|otp" >&2; exit 2 ;;
 esac

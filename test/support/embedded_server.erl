@@ -61,8 +61,8 @@ arguments(Options) ->
                  ++ [["--window", integer_to_list(Bytes)] || #{window := Bytes} <- [Options]]).
 
 keep(Caller, Arguments) ->
-    Args = ["run", "--quiet", "--release", "--locked", "-p", "hackney_peer", "--bin", "h2-server", "--" | Arguments],
-    Process = open_port({spawn_executable, cargo()},
+    {Program, Args} = command(Arguments),
+    Process = open_port({spawn_executable, Program},
                         [{args, Args}, {cd, project()}, {line, 4096}, exit_status]),
     {Port, CaFile} = await_ready(Process),
     Caller ! {self(), Port, CaFile},
@@ -83,6 +83,14 @@ await_ready(Process) ->
             exit({exit_status, Status})
     after ?READY_TIMEOUT ->
         exit(not_ready)
+    end.
+
+%% One that was built elsewhere is taken as it is, as HACKNEY_NATIVE_LIB is for the library.
+command(Arguments) ->
+    case os:getenv("HACKNEY_H2_SERVER") of
+        false -> {cargo(), ["run", "--quiet", "--release", "--locked", "-p", "hackney_peer", "--bin", "h2-server", "--"
+                            | Arguments]};
+        Program -> {Program, Arguments}
     end.
 
 %% rustup's directory is often only in the path of login shells.
