@@ -36,6 +36,8 @@ pub struct Socket {
     /// What writing has failed with. The operating system tells why a connection broke once only, to whoever asks first; reading finds
     /// an end of file after that, which is not how the peer has ended it.
     broken: Option<i32>,
+    /// Behind `stream`, as fields are dropped in this order: whichever handle is closed last waits.
+    last: LastHandle,
 }
 
 impl Socket {
@@ -48,6 +50,7 @@ impl Socket {
             stream,
             close_waits: linger.is_some_and(|time| !time.is_zero()),
             broken: None,
+            last: LastHandle(None),
         })
     }
 
@@ -90,12 +93,20 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if !self.close_waits {
-            return;
+        if self.close_waits {
+            // When it cannot be made, waiting here is all that is left of what the caller asked for.
+            self.last.0 = SockRef::from(&self.stream).try_clone().ok();
         }
-        // The second handle keeps the connection open while this one is closed. When it cannot be made, waiting here is
-        // all that is left of what the caller asked for.
-        if let Ok(last) = SockRef::from(&self.stream).try_clone() {
+    }
+}
+
+/// A second handle of a socket, which keeps the connection open while the first is closed.
+#[derive(Debug)]
+struct LastHandle(Option<socket2::Socket>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        if let Some(last) = self.0.take() {
             let closer = std::thread::Builder::new().name("hackney-linger".into());
             // Without a thread the closure, and the handle in it, is dropped here.
             let _ = closer.spawn(move || drop(last));
