@@ -131,11 +131,8 @@ stop_and_start(Node, Openers, N) ->
     end.
 
 %% @doc Runs in the other node.
-open_some(#{url := Url, ca_file := CaFile}, N) ->
-    [case hackney_native:h2_open(Url ++ "/hello", [{ssl_options, [{cacertfile, CaFile}]}]) of
-         {ok, Stream} -> hackney_native:h2_close(Stream);
-         Error -> Error
-     end || _ <- lists:seq(1, N)].
+open_some(Target, N) ->
+    [traffic:exchange(Target) || _ <- lists:seq(1, N)].
 
 %% The engine that the stream was made for is no more.
 connected_after_the_application_stopped(_Config) ->

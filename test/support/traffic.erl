@@ -2,7 +2,7 @@
 %%% hear at the end. The counterpart is `h2-server'.
 -module(traffic).
 
--export([start/1, start/2, kinds/0, living/1, moves/1, ends/1]).
+-export([start/1, start/2, kinds/0, living/1, moves/1, ends/1, exchange/1]).
 -export_type([traffic/0, target/0, kind/0]).
 
 -opaque traffic() :: pid().
@@ -232,6 +232,8 @@ churn(Target, Self) ->
             Reason
     end.
 
+%% @doc Opens a stream, reads an answer from it to its end, and closes it.
+-spec exchange(target()) -> ok | {error, term()}.
 exchange(#{url := Url, ca_file := CaFile}) ->
     case hackney_native:h2_open(Url ++ "/hello", [{ssl_options, [{cacertfile, CaFile}]}]) of
         {ok, Stream} ->
