@@ -23,8 +23,8 @@ STEPS := lint xref engine loom eunit ct dialyzer demo-run
 OTP_MATRIX ?= 27 29
 OTP_TARGETS ?= lint-erlang xref eunit ct
 
-.PHONY: all compile demo demo-run test test-otp-matrix setup-demo setup-test lint lint-erlang lint-rust xref engine loom eunit ct \
-        dialyzer bench doc clean
+.PHONY: all compile demo demo-run test test-otp-matrix nightly setup-demo setup-test lint lint-erlang lint-rust xref engine \
+        loom eunit ct dialyzer bench doc clean
 
 all: compile
 
@@ -56,6 +56,10 @@ test-otp-matrix: setup-test
 
 otp-%: compile
 	@CARGO='$(CARGO)' sh test/matrix/run.sh $* $(OTP_TARGETS)
+
+# What `make test' does a few times, many times.
+nightly: setup-test
+	SHUTDOWN_ROUNDS=100 $(REBAR3) ct --suite test/shutdown_SUITE
 
 lint: lint-erlang lint-rust
 

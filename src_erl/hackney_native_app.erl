@@ -25,7 +25,7 @@ stop(_State) ->
 library() ->
     case hackney_native_nif:status() of
         ok -> ok;
-        {error, {nif_not_loaded, Text}} -> logger:warning("hackney_native cannot open streams: ~ts", [Text])
+        {error, {nif_not_loaded, Text}} -> logger:warning("~ts", [Text])
     end.
 
 %% A node must not stop for want of it: hackney's own streams go on to work.

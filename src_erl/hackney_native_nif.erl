@@ -40,7 +40,8 @@ load() ->
                 ok ->
                     {error, Text};
                 _ ->
-                    persistent_term:put(?NOT_LOADED, {error, {nif_not_loaded, lists:flatten(Text)}}),
+                    Error = {error, {nif_not_loaded, lists:flatten(["hackney_native has no library: ", Text])}},
+                    persistent_term:put(?NOT_LOADED, Error),
                     ok
             end
     end.
@@ -105,6 +106,9 @@ explain(upgrade, File, _Text) ->
     io_lib:format("the new hackney_native_nif was not loaded, the running one goes on: they do not share a library. The new "
                   "one wants ~ts with ABI ~b, the node runs another. Restart the node; or stop hackney_native, then "
                   "code:delete, code:purge and load hackney_native_nif", [File, ?ABI]);
+explain(load_failed, _File, Text) ->
+    io_lib:format("~ts - it must be a library for this system, this processor and this C library: compile hackney_native "
+                  "on this machine, or on one of its kind", [Text]);
 explain(_Why, _File, Text) ->
     Text.
 
@@ -117,7 +121,7 @@ status() ->
     end.
 
 not_loaded() ->
-    persistent_term:get(?NOT_LOADED, {error, {nif_not_loaded, "not loaded"}}).
+    persistent_term:get(?NOT_LOADED, {error, {nif_not_loaded, "hackney_native has no library"}}).
 
 %% @doc Makes a stream that belongs to the calling process and posts to `Owner'. The options are those that
 %% {@link hackney_native_options} makes.

@@ -18,7 +18,7 @@ suite() -> [{timetrap, {minutes, 10}}].
 all() ->
     [changed_code, changed_code_twice, deleted_and_loaded, fifty_cycles, owners_die_while_purged,
      purged_while_the_engine_stops, another_abi_in_a_running_node, another_abi_from_the_start,
-     library_files, another_library_file].
+     library_files, another_library_file, change_over].
 
 init_per_suite(Config) ->
     h2_case:start(),
@@ -191,10 +191,10 @@ library_files(Config) ->
          unusable(Node, [File | Words])
      end || {Content, Words} <-
                 [{<<>>, ["cut off"]},
-                 {<<"not a library">>, []},
-                 {rand:bytes(Size), []},
-                 {<<Library:30/binary>>, []},
-                 {<<0:64, Library/binary>>, []}]
+                 {<<"not a library">>, ["compile"]},
+                 {rand:bytes(Size), ["compile"]},
+                 {<<Library:30/binary>>, ["compile"]},
+                 {<<0:64, Library/binary>>, ["compile"]}]
                 ++ [{binary:part(Library, 0, Length), ["cut off"]}
                     || Length <- [64, 1000, 4096, 100000, Size div 2, Size - 4096, Size - 1]]],
     ok = file:write_file(File, Library),
@@ -218,6 +218,18 @@ another_library_file(Config) ->
     [exit(Pid, kill) || {_, Pid} <- os_node:call(Node, traffic, living, [Traffic])],
     Ends = os_node:call(Node, traffic, ends, [Traffic]),
     ?assertEqual([closed, {exit, killed}], lists:usort([Reason || {_, Reason} <- Ends])),
+    os_node:stop(Node).
+
+%% The way that the documentation gives.
+change_over(Config) ->
+    {Traffic, Node} = busy_node(Config, traffic:kinds()),
+    App = application_copy(Config),
+    all_closed(Node, Traffic, []),
+    true = os_node:call(Node, code, replace_path, [hackney_native, filename:join(App, "ebin")]),
+    [{module, Module} = os_node:call(Node, new_code, reload, [Module]) || Module <- new_code:modules()],
+    {ok, Maps} = file:read_file(["/proc/", os_node:os_pid(Node), "/maps"]),
+    ?assertNotEqual(nomatch, binary:match(Maps, list_to_binary(App))),
+    works(Node, Config),
     os_node:stop(Node).
 
 %% ---- helpers -----------------------------------------------------------------------------------
