@@ -184,12 +184,31 @@ identity(Opts) ->
     %% Not an EC key: public_key then writes an algorithm identifier that RFC 5758 forbids.
     Common = [{key, {rsa, 2048, 65537}}, {digest, sha256}],
     Validity = [{validity, V} || {ok, V} <- [maps:find(validity, Opts)]],
+    ServerRoot = root("Server root", Common),
+    ClientRoot = root("Client root", Common),
     #{server_config := Server, client_config := Client} =
         public_key:pkix_test_data(
-          #{server_chain => #{root => Common, intermediates => [],
+          #{server_chain => #{root => ServerRoot, intermediates => [],
                               peer => [{extensions, [AltName]} | Common ++ Validity]},
-            client_chain => #{root => Common, intermediates => [], peer => Common}}),
-    #{server => Server, client => Client, cacerts => proplists:get_value(cacerts, Client)}.
+            client_chain => #{root => ClientRoot, intermediates => [], peer => Common}}),
+    #{server => complete(Server, ServerRoot), client => complete(Client, ClientRoot),
+      cacerts => proplists:get_value(cacerts, Client)}.
+
+root(Name, Opts) ->
+    #{cert := Certificate, key := Key} = Root = public_key:pkix_test_root_cert(Name, Opts),
+    Root#{cert := complete_certificate(Certificate, Key)}.
+
+complete(Config, #{key := Key}) ->
+    {value, {cert, Certificate}, Rest} = lists:keytake(cert, 1, Config),
+    [{cert, complete_certificate(Certificate, Key)} | Rest].
+
+%% From OTP 29 on public_key leaves out the parameters of a key's algorithm, rsaEncryption. RFC 3279 section 2.3.1 demands
+%% that they are there, and NULL; the engine refuses a certificate without.
+complete_certificate(Certificate, IssuersKey) ->
+    #'OTPCertificate'{tbsCertificate = TBS} = public_key:pkix_decode_cert(Certificate, otp),
+    #'OTPTBSCertificate'{subjectPublicKeyInfo = #'OTPSubjectPublicKeyInfo'{algorithm = Algorithm} = Info} = TBS,
+    Complete = Info#'OTPSubjectPublicKeyInfo'{algorithm = Algorithm#'PublicKeyAlgorithm'{parameters = 'NULL'}},
+    public_key:pkix_sign(TBS#'OTPTBSCertificate'{subjectPublicKeyInfo = Complete}, IssuersKey).
 
 %% ---- the listening process -------------------------------------------------------------------
 
