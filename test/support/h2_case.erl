@@ -2,7 +2,7 @@
 %%% deadline.
 -module(h2_case).
 
--export([start/0, open/0, open/1, open/2, respond/1, respond/2, recv/1, drain/1,
+-export([start/0, open/0, open/1, open/2, open_to/2, respond/1, respond/2, recv/1, drain/1,
          active/1, silent/1, gone/1, until/1, until/2, refused_port/0, is_bad/1, is_closed/1,
          concurrently/1, result/1, reader_waits/1, fds/0, rss/0]).
 
@@ -31,8 +31,11 @@ open(Opts) -> open(#{}, Opts).
 
 %% @doc The same with options for the peer too.
 -spec open(map(), [{atom(), term()}]) -> {pid(), pid()}.
-open(PeerOpts, Opts) ->
-    Peer = raw_peer:start(PeerOpts),
+open(PeerOpts, Opts) -> open_to(raw_peer:start(PeerOpts), Opts).
+
+%% @doc The same to a peer that runs already.
+-spec open_to(raw_peer:peer(), [{atom(), term()}]) -> {pid(), pid()}.
+open_to(Peer, Opts) ->
     {ok, Stream} = hackney_native:h2_open(raw_peer:url(Peer), [], raw_peer:options(Peer, Opts)),
     Conn = raw_peer:accept(Peer),
     #{stream := 1} = raw_peer:expect(Conn, headers),

@@ -57,6 +57,7 @@ start() -> start(#{}).
 %% <li>`alpn': what the server agrees to (default `[<<"h2">>]'), or `none'</li>
 %% <li>`identity': what {@link identity/1} returned; `tls': further server options</li>
 %% <li>`when_closed': `stop' lets a connection's process end with it (default: it stays, to be asked)</li>
+%% <li>`owner': the process with which the peer ends (default: the caller)</li>
 %% <li>`report': a process that gets `{raw_peer, Conn, Event}' for all that arrives</li>
 %% </ul>
 -spec start(map()) -> peer().
@@ -64,7 +65,7 @@ start(Opts) ->
     Transport = maps:get(transport, Opts, tls),
     #{cacerts := CaCerts, server := Server} = maps:get(identity, Opts, identity()),
     Conn = Opts#{transport => Transport, server => Server},
-    {ok, Pid} = gen_server:start(?MODULE, {self(), Conn}, []),
+    {ok, Pid} = gen_server:start(?MODULE, {maps:get(owner, Opts, self()), Conn}, []),
     #{pid => Pid, port => gen_server:call(Pid, port), transport => Transport, cacerts => CaCerts}.
 
 %% @doc Closes the listening socket and every connection.

@@ -19,6 +19,9 @@
 %%% | `{ping, Opaque}'                   | PING                                                 |
 %%% | `{raw, Bytes}'                     | any bytes, inside TLS                                |
 %%% | `{tcp, Bytes}'                     | any bytes, beneath TLS                               |
+%%% | `{storm, Bytes, Opts}'             | the same bytes again and again: {@link raw_peer_storm} |
+%%% | `{drip, Bytes, Ms}'                | a byte, and the next after so many milliseconds      |
+%%% | `{tls, Fun}'                       | what OTP's TLS can do with the connection            |
 %%% | `pause', `resume'                  | stops and goes on reading the socket                 |
 %%% | `close'                            | an orderly end (close_notify, FIN)                   |
 %%% | `shutdown'                         | FIN without close_notify                             |
@@ -142,6 +145,12 @@ listen(State) ->
 
 active(Mode, #conn{tls = undefined, tcp = Tcp}) -> inet:setopts(Tcp, [{active, Mode}]);
 active(Mode, #conn{tls = Tls}) -> ssl:setopts(Tls, [{active, Mode}]).
+
+%% What was on its way when the socket turned passive.
+flush(State) ->
+    receive {Kind, _Socket, Bytes} when Kind =:= tcp; Kind =:= ssl -> flush(feed(Bytes, State))
+    after 0 -> State
+    end.
 
 ended(_Reason, #conn{closed = true} = State) -> State;
 ended(Reason, State) -> record(#{type => closed, reason => Reason}, State#conn{closed = true}).
@@ -299,6 +308,34 @@ step({data, Sid, Data}, State) ->
     step({data, Sid, Data, nofin}, State);
 step({data, Sid, Data, Fin}, State) ->
     finish(send_data(Sid, Data, Fin, State));
+step({storm, Bytes, Opts}, State) ->
+    _ = active(false, State),
+    #conn{buffer = Buffer} = State1 = flush(State),
+    {Outcome, Rest} = raw_peer_storm:run(transport(State1), Bytes, Buffer, Opts),
+    State2 = State1#conn{buffer = Rest},
+    case Outcome of
+        %% No message tells a passive socket's owner.
+        #{ended := cut} -> {done, Outcome, ended(cut, State2)};
+        _ -> {done, Outcome, listen(State2)}
+    end;
+step({drip, <<>>, _Ms}, State) ->
+    {done, ok, State};
+step({drip, <<Byte, Rest/binary>>, Ms}, State) ->
+    case send(<<Byte>>, State) of
+        ok ->
+            Word = make_ref(),
+            {ok, _} = timer:apply_after(Ms, raw_peer, tell, [self(), Word]),
+            {blocked, {drip, Word, Rest, Ms}, State};
+        Error ->
+            Error
+    end;
+step({drip, Word, Rest, Ms} = Step, State) ->
+    case step({wait, Word}, State) of
+        {done, ok, State1} -> step({drip, Rest, Ms}, State1);
+        {blocked, _, State1} -> {blocked, Step, State1}
+    end;
+step({tls, Fun}, #conn{tls = Tls} = State) ->
+    {done, Fun(Tls), State};
 step({tcp, Bytes}, #conn{tcp = Tcp} = State) ->
     finish(ok_state(gen_tcp:send(Tcp, Bytes), State));
 step(shutdown, State) ->
@@ -375,8 +412,12 @@ content(From, Size) ->
 
 %% ---- the socket ------------------------------------------------------------------------------
 
-send(Bytes, #conn{tls = undefined, tcp = Tcp}) -> gen_tcp:send(Tcp, Bytes);
-send(Bytes, #conn{tls = Tls}) -> ssl:send(Tls, Bytes).
+send(Bytes, State) ->
+    {Module, Socket} = transport(State),
+    Module:send(Socket, Bytes).
+
+transport(#conn{tls = undefined, tcp = Tcp}) -> {gen_tcp, Tcp};
+transport(#conn{tls = Tls}) -> {ssl, Tls}.
 
 hang_up(close, #conn{tls = undefined, tcp = Tcp}) ->
     gen_tcp:close(Tcp);

@@ -29,6 +29,9 @@ pub enum NotRunning {
 
 /// How often a runtime that stops looks whether its tasks are done.
 const FAREWELL_POLL: Duration = Duration::from_millis(2);
+/// A worker that always has something to run looks for what the sockets of others have got after so many turns of its tasks.
+/// A turn may take a millisecond, see `Place::allowance`; tokio's own 61 would be felt.
+const TURNS_BETWEEN_EVENTS: u32 = 8;
 /// Idle threads that name look-ups and file reads ran on are kept for so long.
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Name look-ups and file reads at one time; more wait in line.
@@ -49,6 +52,7 @@ pub fn handle(workers: usize) -> Result<Handle, NotRunning> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers.max(1))
         .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .event_interval(TURNS_BETWEEN_EVENTS)
         .thread_keep_alive(BLOCKING_KEEP_ALIVE)
         // Linux shows 15 bytes of a thread's name.
         .thread_name_fn(move || format!("hackney_h2-{}", serial.fetch_add(1, Ordering::Relaxed)))

@@ -24,6 +24,10 @@ const PREFACE_LEN: usize = 24;
 /// RFC 9113, 7.
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 
+/// A frame is as much work as so many bytes of a long one, half a microsecond: a round of nothing but tiny frames would take
+/// a hundred times as long.
+const FRAME_WORK: usize = 1024;
+
 /// What one round of driving may still move. Shared by the driver, which fills it, and the tap, which draws on it.
 #[derive(Debug, Default)]
 pub(crate) struct Allowance {
@@ -137,13 +141,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<S> {
                         Ending::Broken(Loss::TruncatedFrame)
                     });
                 }
-                draw(&this.allowance.read, new.len());
                 this.facts.bytes_in.fetch_add(new.len() as u64, Relaxed);
+                let mut work = new.len();
                 this.inbound.scan(new, |frame| {
+                    work += FRAME_WORK;
                     this.facts.received(&frame);
                     // What came ahead of the flood in the same piece is still passed on.
                     this.flooded |= this.budget.received(&frame, Instant::now) == Err(Spent);
                 });
+                draw(&this.allowance.read, work);
                 Poll::Ready(Ok(()))
             }
             // Many peers close TCP without TLS's close_notify. HTTP/2 marks the end of every message itself (END_STREAM), so
