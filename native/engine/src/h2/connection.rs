@@ -21,7 +21,7 @@ use super::stream::Stream;
 use super::tap::{Allowance, Tap};
 use crate::error::{EndReason, Loss};
 use crate::net;
-use crate::outlet::{Life, Outlet};
+use crate::outlet::Outlet;
 
 /// What carries a connection's bytes.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -344,14 +344,10 @@ fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
         state.flow = None;
         state.closing && !state.is_waited_for()
     };
-    let finish = |stream: &Stream<O>| {
-        stream.fail(EndReason::Closed);
-        stream.outlet.life(Life::Ended);
-    };
     match place {
-        Place::Task => finish(&stream),
+        Place::Task => stream.leave(),
         _ if unheard => {}
-        _ => stream.run_soon(finish),
+        _ => stream.run_soon(Stream::leave),
     }
 }
 

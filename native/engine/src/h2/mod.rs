@@ -10,6 +10,9 @@ mod credit;
 mod errand;
 mod facts;
 mod frame_scanner;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbox;
 mod info;
 mod open;

@@ -20,11 +20,35 @@ use super::ready::ReadyFlag;
 use super::stream::{Link, Phase, Stream};
 use super::tap::{Allowance, Tap};
 use crate::error::{EndReason, OpenError};
-use crate::net;
+use crate::net::{self, ConnectError, Connected};
 use crate::outlet::{Life, Outlet};
 
 /// How long the goodbye (RST_STREAM, GOAWAY, TLS close_notify) may take to leave when the peer has stopped reading.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// The way to an open stream.
+type Opening<O> = Pin<Box<dyn Future<Output = Result<Tether<O>, OpenError>> + Send>>;
+
+/// A byte stream that is ready for HTTP/2.
+pub(crate) struct Carrier {
+    pub(crate) io: Box<dyn Io>,
+    pub(crate) endpoints: Endpoints,
+}
+
+impl From<Connected> for Carrier {
+    fn from(connected: Connected) -> Self {
+        let Connected {
+            transport,
+            peer,
+            local,
+            tls,
+        } = connected;
+        Carrier {
+            io: Box::new(transport),
+            endpoints: Endpoints { peer, local, tls },
+        }
+    }
+}
 
 impl<O: Outlet> Stream<O> {
     /// Opens the stream in the background: [`Life::Opened`] or [`Life::Failed`] tells how it went, the latter not later than
@@ -33,6 +57,19 @@ impl<O: Outlet> Stream<O> {
     /// # Errors
     /// [`OpenError::Already`] when it was called before, and [`OpenError::Request`] for a request that HTTP/2 cannot carry.
     pub fn open(self: &Arc<Self>, deadline: Option<Duration>) -> Result<(), OpenError> {
+        let dialling = self.clone();
+        self.open_over(
+            async move { net::connect(&dialling.options.dial).await.map(Carrier::from) },
+            deadline,
+        )
+    }
+
+    /// [`Stream::open`] on whatever carrier `connecting` brings.
+    pub(crate) fn open_over(
+        self: &Arc<Self>,
+        connecting: impl Future<Output = Result<Carrier, ConnectError>> + Send + 'static,
+        deadline: Option<Duration>,
+    ) -> Result<(), OpenError> {
         let scheme = if self.options.dial.tls.is_some() {
             "https"
         } else {
@@ -45,32 +82,29 @@ impl<O: Outlet> Stream<O> {
         }
         state.phase = Phase::Opening;
         drop(state);
+        // Boxed, so that the memory of opening, TLS handshake and all, is free again once the stream is open.
+        let opening = Box::pin(establish(self.clone(), connecting, request));
         let stream = self.clone();
         let epitaph = Errand::new(move || stream.run_soon(Self::cut_short));
-        self.runtime.spawn(self.clone().live(request, deadline, epitaph));
+        self.runtime.spawn(self.clone().live(opening, deadline, epitaph));
         Ok(())
     }
 
     /// The runtime was stopped before the stream was over, or had begun.
     fn cut_short(&self) {
-        self.fail(EndReason::Closed);
-        let opened = self.state.lock().phase == Phase::Open;
-        self.outlet.life(if opened {
-            Life::Ended
-        } else {
-            Life::Failed(OpenError::Ended(EndReason::Closed))
-        });
+        self.leave();
+        if self.state.lock().phase != Phase::Open {
+            self.outlet.life(Life::Failed(OpenError::Ended(EndReason::Closed)));
+        }
     }
 
     /// The stream's whole life. `epitaph` is for the case that this is dropped before its end.
     async fn live(
         self: Arc<Self>,
-        request: http::Request<()>,
+        mut opening: Opening<O>,
         deadline: Option<Duration>,
         epitaph: Errand<impl FnOnce() + Send + 'static>,
     ) {
-        // Boxed, so that the memory of opening, TLS handshake and all, is free again once the stream is open.
-        let mut opening: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(establish(self.clone(), request));
         let guarded = poll_fn(
             |cx| match catch_unwind(AssertUnwindSafe(|| opening.as_mut().poll(cx))) {
                 Ok(poll) => poll,
@@ -85,8 +119,7 @@ impl<O: Outlet> Stream<O> {
         drop(opening);
         match opened {
             Ok(tether) => {
-                self.outlet.life(Life::Opened);
-                self.deliver();
+                self.opened();
                 connection_task(tether).await;
                 epitaph.cancel();
             }
@@ -107,17 +140,15 @@ async fn expiry(deadline: Option<Duration>) {
 }
 
 /// Connects and sends the request; done when the peer's SETTINGS have come (RFC 9113, 3.4), which prove that it speaks HTTP/2.
-async fn establish<O: Outlet>(stream: Arc<Stream<O>>, request: http::Request<()>) -> Result<Tether<O>, OpenError> {
-    let net::Connected {
-        transport,
-        peer,
-        local,
-        tls,
-    } = net::connect(&stream.options.dial).await.map_err(OpenError::Connect)?;
+async fn establish<O: Outlet>(
+    stream: Arc<Stream<O>>,
+    connecting: impl Future<Output = Result<Carrier, ConnectError>>,
+    request: http::Request<()>,
+) -> Result<Tether<O>, OpenError> {
+    let Carrier { io, endpoints } = connecting.await.map_err(OpenError::Connect)?;
     let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
-    let connection = Connection::new(facts.clone(), allowance.clone(), Endpoints { peer, local, tls });
+    let connection = Connection::new(facts.clone(), allowance.clone(), endpoints);
     let tether = Tether(connection.clone());
-    let io: Box<dyn Io> = Box::new(transport);
     allowance.set(usize::MAX);
     let tap = Tap::new(io, facts, allowance);
     let failed = |error: h2::Error| OpenError::Ended(connection.end_reason(&error));
@@ -148,7 +179,6 @@ async fn establish<O: Outlet>(stream: Arc<Stream<O>>, request: http::Request<()>
         connection.register_task(cx.waker());
         let over = connection.drive(Place::Task).is_ready();
         if connection.facts.settings_seen() {
-            stream.state.lock().phase = Phase::Open;
             Poll::Ready(Ok(()))
         } else if over {
             let reason = stream.state.lock().inbox.told_end().unwrap_or(EndReason::Closed);

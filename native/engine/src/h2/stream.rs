@@ -80,6 +80,8 @@ pub(super) struct State<O: Outlet> {
     spin: Spin,
     /// Who waits for room, and for how much.
     senders: Vec<(usize, O::Waiter)>,
+    /// The stream has left its connection.
+    left: bool,
     drained_told: bool,
 }
 
@@ -105,6 +107,7 @@ impl<O: Outlet> Stream<O> {
             reader: None,
             spin: Spin::default(),
             senders: Vec::new(),
+            left: false,
             drained_told: false,
         };
         Arc::new(Stream {
@@ -336,6 +339,30 @@ impl<O: Outlet> Stream<O> {
         }
     }
 
+    /// The stream is open, and its keeper hears so ahead of all else: under the lock, for from now on others may end it. The peer
+    /// may have ended it already, in the same breath as it opened it. Engine threads only.
+    pub(super) fn opened(&self) {
+        let mut state = self.state.lock();
+        state.phase = Phase::Open;
+        self.outlet.life(Life::Opened);
+        if state.left {
+            self.outlet.life(Life::Ended);
+        }
+        drop(state);
+        self.deliver();
+    }
+
+    /// The stream has left its connection, whatever the reason. Engine threads only.
+    pub(super) fn leave(&self) {
+        self.fail(EndReason::Closed);
+        let mut state = self.state.lock();
+        let left_before = std::mem::replace(&mut state.left, true);
+        // While it is being opened, the opening tells how that went.
+        if !left_before && state.phase == Phase::Open {
+            self.outlet.life(Life::Ended);
+        }
+    }
+
     /// Ends the stream for `reason`. Engine threads only.
     pub(super) fn fail(&self, reason: EndReason) {
         let mut state = self.state.lock();
@@ -370,8 +397,10 @@ impl<O: Outlet> Stream<O> {
                 continue;
             }
             // Whoever failed to open a stream is told so, and hears nothing else of it.
-            let open = state.phase == Phase::Open;
-            let Some(notice) = open.then(|| state.inbox.next_notice()).flatten() else {
+            if state.phase != Phase::Open {
+                return;
+            }
+            let Some(notice) = state.inbox.next_notice() else {
                 if state.inbox.is_drained() && !std::mem::replace(&mut state.drained_told, true) {
                     self.outlet.life(Life::Drained);
                 }

@@ -149,3 +149,28 @@ async fn closing_is_heard_by_nobody_and_frees_the_connection() {
     server::closed(port).await;
     assert_eq!(client.notices_so_far(), after_close);
 }
+
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const RST_STREAM_CANCEL: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_reset_as_it_opens_opens_first_and_ends_then() {
+    let port = server::answer([SETTINGS, RST_STREAM_CANCEL].concat()).await;
+    let mut client = Client::open(options(port)).await;
+    client.lived(|life| matches!(life, Life::Ended)).await;
+    assert_eq!(client.recv().await, Err(RecvError::Ended(EndReason::Reset(8))));
+    client.lived(|life| matches!(life, Life::Drained)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_reset_before_it_opens_fails_and_says_no_more() {
+    let port = server::answer(RST_STREAM_CANCEL.to_vec()).await;
+    let mut client = Client::opening(options(port));
+    let life = client.next_life().await;
+    assert!(matches!(life, Life::Failed(_)), "{life:?}");
+    drop(client.stream);
+    assert!(
+        client.lives.recv().await.is_none(),
+        "the outlet is gone and said no more"
+    );
+}

@@ -50,13 +50,20 @@ pub(crate) struct Client {
     pub(crate) stream: Arc<Stream<Channels>>,
     notices: mpsc::UnboundedReceiver<Notice>,
     noticed: Arc<AtomicUsize>,
-    lives: mpsc::UnboundedReceiver<Life>,
+    pub(crate) lives: mpsc::UnboundedReceiver<Life>,
     woken: Arc<Notify>,
     panic: Arc<AtomicBool>,
 }
 
 impl Client {
     pub(crate) async fn open(options: StreamOptions) -> Self {
+        let mut client = Client::opening(options);
+        client.lived(|life| matches!(life, Life::Opened)).await;
+        client
+    }
+
+    /// One that is not open yet, and may never be.
+    pub(crate) fn opening(options: StreamOptions) -> Self {
         let (notices_in, notices) = mpsc::unbounded_channel();
         let (lives_in, lives) = mpsc::unbounded_channel();
         let (woken, panic, noticed) = (Arc::<Notify>::default(), Arc::<AtomicBool>::default(), Arc::default());
@@ -69,16 +76,14 @@ impl Client {
         };
         let stream = Stream::new(options, (), outlet, tokio::runtime::Handle::current());
         stream.open(Some(Duration::from_secs(5))).unwrap();
-        let mut client = Client {
+        Client {
             stream,
             notices,
             noticed,
             lives,
             woken,
             panic,
-        };
-        client.lived(|life| matches!(life, Life::Opened)).await;
-        client
+        }
     }
 
     pub(crate) async fn recv(&self) -> Result<Message, RecvError> {
@@ -115,12 +120,14 @@ impl Client {
         self.noticed.load(SeqCst)
     }
 
+    pub(crate) async fn next_life(&mut self) -> Life {
+        timeout(DEADLINE, self.lives.recv())
+            .await
+            .expect("news")
+            .expect("an outlet")
+    }
+
     pub(crate) async fn lived(&mut self, wanted: impl Fn(&Life) -> bool) {
-        while !wanted(
-            &timeout(DEADLINE, self.lives.recv())
-                .await
-                .expect("news")
-                .expect("an outlet"),
-        ) {}
+        while !wanted(&self.next_life().await) {}
     }
 }

@@ -1,4 +1,4 @@
-//! Echoes each stream of each connection, with trailers at the end.
+//! A server that echoes each stream of each connection, with trailers at the end, and one that says what it is told to.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -7,11 +7,17 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::DEADLINE;
+
+/// Bytes of the client's preface (RFC 9113, 3.4).
+const PREFACE_LEN: usize = 24;
+/// The frame type (RFC 9113, 6.2).
+const HEADERS: u8 = 0x1;
 
 /// Connections that have ended, by port.
 static CLOSED: LazyLock<Mutex<HashMap<u16, watch::Receiver<usize>>>> = LazyLock::new(Mutex::default);
@@ -54,4 +60,27 @@ async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         }
     }
     let _ = sending.send_trailers(HeaderMap::new());
+}
+
+/// The port of a server that waits for one request and answers it with these bytes, in one piece, whatever they are.
+pub(crate) async fn answer(bytes: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.read_exact(&mut [0; PREFACE_LEN]).await.unwrap();
+        loop {
+            let mut header = [0; 9];
+            socket.read_exact(&mut header).await.unwrap();
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+            socket.read_exact(&mut vec![0; length as usize]).await.unwrap();
+            if header[3] == HEADERS {
+                break;
+            }
+        }
+        socket.write_all(&bytes).await.unwrap();
+        // Until the client hangs up.
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    });
+    port
 }

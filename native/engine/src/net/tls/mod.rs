@@ -6,6 +6,9 @@ mod config;
 pub mod error;
 mod files;
 mod fingerprint;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 mod identity;
 mod keylog;
