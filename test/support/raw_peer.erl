@@ -167,6 +167,13 @@ sequence([], Patterns, All) ->
 -spec identity() -> identity().
 identity() ->
     case persistent_term:get({?MODULE, identity}, undefined) of
+        undefined -> global:trans({{?MODULE, identity}, self()}, fun make_identity/0, [node()]);
+        Identity -> Identity
+    end.
+
+%% Keys take long to make: tests that run at the same time wait for the first.
+make_identity() ->
+    case persistent_term:get({?MODULE, identity}, undefined) of
         undefined ->
             Identity = identity(#{}),
             persistent_term:put({?MODULE, identity}, Identity),
