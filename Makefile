@@ -4,6 +4,7 @@
 #   make demo URL=https://…  the same with any server (METHOD=get, CACERT=file.pem, INSECURE=1 also count)
 #   make test                everything that is checked; the summary stands at the end
 #   make test-otp-matrix     Common Test and EUnit on newer releases of Erlang/OTP (as root, or with sudo)
+#   make nightly             the tests that take long: leaks, load, schedulers
 #   make bench               see bench/README.md
 
 SHELL := /bin/sh
@@ -90,6 +91,12 @@ ct:
 
 dialyzer:
 	$(REBAR3) dialyzer
+
+# At length what `make test` only touches on: some three quarters of an hour.
+nightly: setup-test
+	LEAK_OPENS=200000 $(REBAR3) ct --suite test/leak_SUITE
+	LOAD_STREAMS=5000 LOAD_SECONDS=600 $(REBAR3) ct --suite test/load_SUITE
+	SCHEDULER_SECONDS=60 $(REBAR3) ct --suite test/scheduler_SUITE
 
 # The rest ----------------------------------------------------------------------------------------
 

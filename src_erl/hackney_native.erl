@@ -21,14 +21,26 @@
          h2_send/2, h2_send/3, h2_send/4, h2_send_trailers/2,
          h2_recv/1, h2_recv/2, h2_consume/2,
          h2_setopts/2, h2_controlling_process/2, h2_info/1, h2_close/1]).
+-export([memory/0, nif_times/0, nif_times/1]).
 -export([install_drop_in/0]).
 
--export_type([url/0, method/0, headers/0, options/0]).
+-export_type([url/0, method/0, headers/0, options/0, memory/0, nif_times/0, call_times/0, percentiles/0]).
 
 -type url() :: binary() | string().
 -type method() :: atom() | string() | binary().
 -type headers() :: [{hackney_native_headers:name(), hackney_native_headers:value()}].
 -type options() :: [{atom(), term()} | atom()] | #{atom() => term()}.
+-type memory() :: #{streams := non_neg_integer(),
+                    connections := non_neg_integer(),
+                    recv_queue_bytes := non_neg_integer(),
+                    send_queue_bytes := non_neg_integer(),
+                    tasks := non_neg_integer(),
+                    threads := non_neg_integer(),
+                    native_bytes := non_neg_integer()}.
+-type nif_times() :: #{normal := #{atom() => call_times()},
+                       dirty := #{atom() => call_times()}}.
+-type call_times() :: #{calls := pos_integer(), wall := percentiles(), cpu := percentiles()}.
+-type percentiles() :: #{p50 := float(), p99 := float(), max := float()}.
 
 %% @doc `h2_open(post, URL, [], Options)'.
 -spec h2_open(url(), options()) -> {ok, pid()} | {error, term()}.
@@ -142,6 +154,44 @@ h2_info(Pid) ->
 -spec h2_close(pid()) -> ok.
 h2_close(Pid) ->
     hackney_native_h2_stream:close(Pid).
+
+%% @doc What the engine holds beside the VM; `erlang:memory/0' shows none of it.
+%% <dl>
+%% <dt>`streams'</dt><dd>streams of this node, from `h2_open' to the end of their process</dd>
+%% <dt>`connections'</dt><dd>HTTP/2 connections that stand, those that say goodbye included. One that still connects is a stream and
+%% a task, and no connection yet</dd>
+%% <dt>`recv_queue_bytes', `send_queue_bytes'</dt><dd>what {@link h2_info/1} tells by these names, of all streams together: body
+%% bytes received and unread, and bytes queued beyond the peers' windows. Large binaries that were sent are the VM's own: they count
+%% here and in `erlang:memory(binary)'</dd>
+%% <dt>`tasks'</dt><dd>of the engine: one for each stream that is connecting or connected, and now and then a brief one</dd>
+%% <dt>`threads'</dt><dd>of the engine: `worker_threads', and up to 16 that look up names and read files; these end when they have
+%% had nothing to do for 5 seconds</dd>
+%% <dt>`native_bytes'</dt><dd>bytes that the library's allocator has from the operating system: what the engine has allocated, and
+%% what is free and kept for its next allocations</dd>
+%% </dl>
+%% Looks at every stream, on a dirty scheduler.
+-spec memory() -> {ok, memory()} | {error, term()}.
+memory() ->
+    hackney_native_nif:memory().
+
+%% @doc Starts or stops measuring how long calls into the native library take. `start' forgets what was measured before. Not
+%% measuring, which is how a node starts, costs a call nothing that could be measured; measuring costs it one or two microseconds.
+-spec nif_times(start | stop) -> ok | {error, term()}.
+nif_times(start) ->
+    hackney_native_nif:measure(true);
+nif_times(stop) ->
+    hackney_native_nif:measure(false);
+nif_times(_) ->
+    error(badarg).
+
+%% @doc How long calls into the native library have taken since `nif_times(start)', by function of `hackney_native_nif' and in
+%% microseconds: `wall', from begin to end, and `cpu', without the time in which the operating system let others run. `p50' and `p99'
+%% are at most an eighth too high, `max' is exact. Functions that were not called are left out. `normal' are those that run on
+%% normal schedulers, which they must not keep for a millisecond; `down' among them is the VM's telling that a stream's process
+%% has ended. `dirty' are those that may work longer and have dirty schedulers for it.
+-spec nif_times() -> {ok, nif_times()} | {error, term()}.
+nif_times() ->
+    hackney_native_nif:measured().
 
 %% @doc Loads modules with hackney's own names, so that unchanged calls of `hackney:h2_*' run on this engine. Has no effect on the
 %% rest of hackney. The same is done at start with `{env, [{drop_in, true}]}'.

@@ -51,6 +51,10 @@
 %% `close/1' to be read.
 -define(LINGER, 1000).
 
+%% In bytes. Reading a term takes as long as copying some 50 bytes.
+-define(LARGE, 65536).
+-define(TERM_WEIGHT, 50).
+
 -record(data, {owner :: pid(),
                monitor :: reference(),
                connecting :: gen_statem:from() | undefined,
@@ -133,9 +137,13 @@ send(_, _, _, _) ->
 -spec send_trailers(pid(), [{hackney_native_headers:name(), hackney_native_headers:value()}]) -> ok | {error, term()}.
 send_trailers(Pid, Trailers) when is_pid(Pid) ->
     case hackney_native_headers:trailers(Trailers) of
-        {ok, Fields} when node(Pid) =:= node() -> hackney_native_nif:send_trailers(Pid, Fields);
-        {ok, Fields} -> remote(Pid, hackney_native_nif, send_trailers, [Pid, Fields]);
-        {error, _} = Error -> Error
+        {ok, Fields} ->
+            Send = case is_large(Fields) of true -> send_many_trailers; false -> send_trailers end,
+            if node(Pid) =:= node() -> hackney_native_nif:Send(Pid, Fields);
+               true -> remote(Pid, hackney_native_nif, Send, [Pid, Fields])
+            end;
+        {error, _} = Error ->
+            Error
     end;
 send_trailers(_, _) ->
     error(badarg).
@@ -294,8 +302,17 @@ look(Pid, Ref) ->
         again ->
             erlang:yield(),
             look(Pid, Ref);
+        many ->
+            look_at_many(Pid, Ref);
         Result ->
             Result
+    end.
+
+look_at_many(Pid, Ref) ->
+    case hackney_native_nif:recv_many(Pid, Ref) of
+        %% Another reader was quicker.
+        again -> look(Pid, Ref);
+        Result -> Result
     end.
 
 await_message(Watch, Pid, Ref, Deadline) ->
@@ -378,7 +395,7 @@ callback_mode() ->
 init({Owner, Engine, ConnectTimeout}) ->
     process_flag(trap_exit, true),
     link(Owner),
-    case hackney_native_nif:new(Owner, Engine, hackney_native_options:worker_threads()) of
+    case new(Owner, Engine) of
         ok ->
             Monitor = erlang:monitor(process, Owner),
             {ok, idle, #data{owner = Owner, monitor = Monitor, connect_timeout = ConnectTimeout}};
@@ -387,6 +404,27 @@ init({Owner, Engine, ConnectTimeout}) ->
             %% No crash, which would be reported: the caller hears of it.
             {stop, {shutdown, Reason}}
     end.
+
+%% What takes the engine longer than a scheduler can be kept goes to a dirty one: many certificates or header fields, and starting
+%% its threads.
+new(Owner, Engine) ->
+    case is_large(Engine) orelse hackney_native_nif:new(Owner, Engine) of
+        Later when Later =:= true; Later =:= again ->
+            hackney_native_nif:new_many(Owner, Engine, hackney_native_options:worker_threads());
+        Result ->
+            Result
+    end.
+
+%% Whether a term for the engine is so large that reading it takes some hundred microseconds. Looked at here, where the VM can
+%% interrupt.
+is_large(Term) ->
+    weight(Term) > ?LARGE.
+
+weight(Term) when is_binary(Term) -> byte_size(Term) + ?TERM_WEIGHT;
+weight(Term) when is_list(Term) -> lists:sum([weight(Element) || Element <- Term]);
+weight(Term) when is_tuple(Term) -> weight(tuple_to_list(Term));
+weight(Term) when is_map(Term) -> weight(maps:values(Term));
+weight(_Term) -> 0.
 
 %%--------------------------------------------------------------------
 %% idle: not connected, or connecting

@@ -7,23 +7,22 @@
 %% running; a version that cannot use the same library file is refused, and the one that runs stays.
 -module(hackney_native_nif).
 
--export([status/0,
-         new/3, connect/1,
-         send/3, send_many/3, await_room/3, send_trailers/2,
-         recv/2, stop_waiting/1,
+-export([new/2, new_many/3, connect/1,
+         send/3, send_many/3, await_room/3, send_trailers/2, send_many_trailers/2,
+         recv/2, recv_many/2, stop_waiting/1,
          consume/2, set_active/2, set_owner/2, close/1, info/1,
-         figures/0, shutdown/1]).
+         status/0, memory/0, measure/1, measured/0, shutdown/1]).
 
--nifs([new/3, connect/1,
-       send/3, send_many/3, await_room/3, send_trailers/2,
-       recv/2, stop_waiting/1,
+-nifs([new/2, new_many/3, connect/1,
+       send/3, send_many/3, await_room/3, send_trailers/2, send_many_trailers/2,
+       recv/2, recv_many/2, stop_waiting/1,
        consume/2, set_active/2, set_owner/2, close/1, info/1,
-       figures/0, shutdown/1]).
+       status/0, memory/0, measure/1, measured/0, shutdown/1]).
 
 -on_load(load/0).
 
 %% Agreed on with the library, see `native/nif/src/lifecycle.rs'.
--define(ABI, 1).
+-define(ABI, 2).
 -define(NOT_LOADED, {?MODULE, not_loaded}).
 
 -type error() :: {error, term()}.
@@ -112,21 +111,17 @@ explain(load_failed, _File, Text) ->
 explain(_Why, _File, Text) ->
     Text.
 
-%% @doc Whether the library is there.
--spec status() -> ok | error().
-status() ->
-    case figures() of
-        {_, _, _} -> ok;
-        Error -> Error
-    end.
-
 not_loaded() ->
     persistent_term:get(?NOT_LOADED, {error, {nif_not_loaded, "hackney_native has no library"}}).
 
 %% @doc Makes a stream that belongs to the calling process and posts to `Owner'. The options are those that
-%% {@link hackney_native_options} makes.
--spec new(Owner :: pid(), Options :: map(), Workers :: pos_integer()) -> ok | error().
-new(_Owner, _Options, _Workers) -> not_loaded().
+%% {@link hackney_native_options} makes. `again': the engine's threads do not run, `new_many/3' starts them.
+-spec new(Owner :: pid(), Options :: map()) -> ok | again | error().
+new(_Owner, _Options) -> not_loaded().
+
+%% @doc `new/2' on a dirty scheduler; starts so many threads if the engine has none.
+-spec new_many(Owner :: pid(), Options :: map(), Workers :: pos_integer()) -> ok | error().
+new_many(_Owner, _Options, _Workers) -> not_loaded().
 
 %% @doc Opens the caller's stream. `{hackney_native_nif, opened | {failed, Reason}}' follows, later `ended' and `drained'.
 -spec connect(timeout()) -> ok | error().
@@ -148,9 +143,20 @@ await_room(_Pid, _Size, _Ref) -> not_loaded().
 -spec send_trailers(pid(), [{binary(), binary()}]) -> ok | error().
 send_trailers(_Pid, _Headers) -> not_loaded().
 
-%% @doc Takes the next message. `again': there is none, but it will not be long. After `{wait, RecvTimeout}', `{hackney_native, Ref}' tells the caller when to look again.
--spec recv(pid(), reference()) -> {ok, hackney_native_h2_stream:h2_msg()} | again | {wait, timeout()} | error().
+%% @doc `send_trailers/2' on a dirty scheduler.
+-spec send_many_trailers(pid(), [{binary(), binary()}]) -> ok | error().
+send_many_trailers(_Pid, _Headers) -> not_loaded().
+
+%% @doc Takes the next message. `again': there is none, but it will not be long. `many': it has so many header fields that
+%% `recv_many/2' has to take it. After `{wait, RecvTimeout}', `{hackney_native, Ref}' tells the caller when to look again.
+-spec recv(pid(), reference()) ->
+          {ok, hackney_native_h2_stream:h2_msg()} | again | many | {wait, timeout()} | error().
 recv(_Pid, _Ref) -> not_loaded().
+
+%% @doc `recv/2' on a dirty scheduler.
+-spec recv_many(pid(), reference()) ->
+          {ok, hackney_native_h2_stream:h2_msg()} | again | {wait, timeout()} | error().
+recv_many(_Pid, _Ref) -> not_loaded().
 
 %% @doc Stops the caller's waiting. `false': it was told already, the message is there or on its way.
 -spec stop_waiting(pid()) -> boolean() | error().
@@ -176,9 +182,21 @@ close(_Pid) -> not_loaded().
 -spec info(pid()) -> {ok, map()} | error().
 info(_Pid) -> not_loaded().
 
-%% @doc Streams, tasks and threads of the engine.
--spec figures() -> {non_neg_integer(), non_neg_integer(), non_neg_integer()} | error().
-figures() -> not_loaded().
+%% @doc Whether the library is there.
+-spec status() -> ok | error().
+status() -> not_loaded().
+
+%% @doc What the engine holds: see {@link hackney_native:memory/0}.
+-spec memory() -> {ok, hackney_native:memory()} | error().
+memory() -> not_loaded().
+
+%% @doc Starts or stops measuring the calls of this module.
+-spec measure(boolean()) -> ok | error().
+measure(_On) -> not_loaded().
+
+%% @doc What was measured: see {@link hackney_native:nif_times/0}.
+-spec measured() -> {ok, hackney_native:nif_times()} | error().
+measured() -> not_loaded().
 
 %% @doc Ends every stream and stops the engine's threads, within so many milliseconds.
 -spec shutdown(non_neg_integer()) -> ok | error().

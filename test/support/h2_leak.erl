@@ -13,7 +13,7 @@
 %% @doc What there is now.
 -spec figures() -> figures().
 figures() ->
-    {Streams, Tasks, _Threads} = hackney_native_nif:figures(),
+    {ok, #{streams := Streams, tasks := Tasks}} = hackney_native:memory(),
     #{streams => Streams, tasks => Tasks, processes => erlang:system_info(process_count),
       ports => erlang:system_info(port_count), fds => h2_case:fds()}.
 

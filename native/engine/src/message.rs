@@ -30,6 +30,16 @@ impl Message {
             _ => 0,
         }
     }
+
+    /// Header fields in this message.
+    pub(crate) fn fields(&self) -> usize {
+        match self {
+            Message::Informational(_, fields) | Message::Response(_, fields) | Message::Trailers(fields) => {
+                fields.len()
+            }
+            Message::Data(_) | Message::Done => 0,
+        }
+    }
 }
 
 /// How messages reach the owner.

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Handle, Runtime};
+pub use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 
 static STATE: Mutex<State> = Mutex::new(State::Stopped);
 
@@ -27,6 +28,9 @@ pub enum NotRunning {
     Threads(#[from] std::io::Error),
 }
 
+/// Threads of the runtime: its workers, and those that name look-ups and file reads run on.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
 /// How often a runtime that stops looks whether its tasks are done.
 const FAREWELL_POLL: Duration = Duration::from_millis(2);
 /// A worker that always has something to run looks for what the sockets of others have got after so many turns of its tasks.
@@ -37,7 +41,16 @@ const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Name look-ups and file reads at one time; more wait in line.
 const MAX_BLOCKING_THREADS: usize = 16;
 
-/// The runtime's handle. Starts it with `workers` threads when it is not running.
+/// The runtime's handle, if it is running. Returns at once.
+pub fn running() -> Option<Handle> {
+    // Held for long while the runtime starts.
+    match &*STATE.try_lock()? {
+        State::Running(runtime) => Some(runtime.handle().clone()),
+        State::Stopped | State::Stopping => None,
+    }
+}
+
+/// The runtime's handle. Starts it with `workers` threads when it is not running, which takes milliseconds.
 ///
 /// # Errors
 /// See [`NotRunning`].
@@ -56,7 +69,13 @@ pub fn handle(workers: usize) -> Result<Handle, NotRunning> {
         .thread_keep_alive(BLOCKING_KEEP_ALIVE)
         // Linux shows 15 bytes of a thread's name.
         .thread_name_fn(move || format!("hackney_h2-{}", serial.fetch_add(1, Ordering::Relaxed)))
-        .on_thread_start(run_in_batches)
+        .on_thread_start(|| {
+            THREADS.fetch_add(1, Ordering::Relaxed);
+            run_in_batches();
+        })
+        .on_thread_stop(|| {
+            THREADS.fetch_sub(1, Ordering::Relaxed);
+        })
         .enable_io()
         .enable_time()
         .build()?;
@@ -107,10 +126,15 @@ pub fn shutdown(patience: Duration, farewell: impl FnOnce() + Send + 'static) {
     *STATE.lock() = State::Stopped;
 }
 
-/// Tasks alive and worker threads, for `memory` reports; `None` when not running.
-pub fn figures() -> Option<(usize, usize)> {
-    let state = STATE.lock();
-    let State::Running(runtime) = &*state else { return None };
-    let metrics = runtime.metrics();
-    Some((metrics.num_alive_tasks(), metrics.num_workers()))
+/// Tasks alive: about one for each connection. 0 when the runtime is not running.
+pub fn tasks() -> usize {
+    match &*STATE.lock() {
+        State::Running(runtime) => runtime.metrics().num_alive_tasks(),
+        State::Stopped | State::Stopping => 0,
+    }
+}
+
+/// Threads alive. 0 when the runtime is not running.
+pub fn threads() -> usize {
+    THREADS.load(Ordering::Relaxed)
 }

@@ -9,6 +9,7 @@ rustler::atoms! {
     fin,
     nofin,
     again,
+    many,
     wait,
     ready,
 
@@ -95,6 +96,20 @@ rustler::atoms! {
     rtt_us,
     last_stream_id,
 
-    // new/3
+    // new/3, memory/0
     threads,
+    streams,
+    connections,
+    tasks,
+    native_bytes,
+
+    // measured/0
+    normal,
+    dirty,
+    calls,
+    wall,
+    cpu,
+    p50,
+    p99,
+    max,
 }

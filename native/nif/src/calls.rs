@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use hackney_engine::error::{RecvError, SendError};
 use hackney_engine::h2::{Received, Stream};
-use hackney_engine::runtime::{self, NotRunning};
-use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, Term};
+use hackney_engine::runtime::{self, Handle, NotRunning};
+use rustler::{Atom, Encoder, Env, LocalPid, NifResult, Term};
 
 use crate::processes::{Processes, Waiter};
 use crate::registry::{NifStream, is_alive, pid_key};
 use crate::terms::{errors, headers, info, message, mode, options, payload};
-use crate::{atoms, keeper, registry};
+use crate::{atoms, keeper, registry, times};
+
+/// Making terms of so many header fields takes some 50 us.
+const MANY_FIELDS: usize = 1000;
 
 fn error<'a>(env: Env<'a>, reason: impl Encoder) -> Term<'a> {
     (atoms::error(), reason).encode(env)
@@ -32,21 +35,34 @@ fn timeout(env: Env<'_>, milliseconds: Option<u64>) -> Term<'_> {
     milliseconds.map_or_else(|| atoms::infinity().encode(env), |ms| ms.encode(env))
 }
 
-#[rustler::nif(name = "new")]
-fn new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usize) -> NifResult<Term<'a>> {
-    let options = options::decode(options)?;
-    let handle = match runtime::handle(workers) {
-        Ok(handle) => handle,
-        Err(NotRunning::Stopping) => return Ok(gone(env)),
+/// `again` when the engine's threads do not run: [`new_many`] starts them.
+#[rustler::nif]
+fn new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>) -> NifResult<Term<'a>> {
+    let _timer = times::NEW.start();
+    match runtime::running() {
+        Some(handle) => enter(env, owner, options, handle),
+        None => Ok(atoms::again().encode(env)),
+    }
+}
+
+/// [`new`] for options of so many header fields or certificates that reading each takes long, and to start the engine's threads.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn new_many<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usize) -> NifResult<Term<'a>> {
+    let _timer = times::NEW_MANY.start();
+    match runtime::handle(workers) {
+        Ok(handle) => enter(env, owner, options, handle),
+        Err(NotRunning::Stopping) => Ok(gone(env)),
         Err(NotRunning::Threads(failure)) => {
-            return Ok(error(
-                env,
-                (atoms::threads(), message::binary(env, failure.to_string().as_bytes())),
-            ));
+            let text = message::binary(env, failure.to_string().as_bytes());
+            Ok(error(env, (atoms::threads(), text)))
         }
-    };
+    }
+}
+
+fn enter<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, handle: Handle) -> NifResult<Term<'a>> {
+    let (target, options) = options::decode(options)?;
     let pid = env.pid();
-    let stream = Stream::new(options, owner, Processes { keeper: pid }, handle);
+    let stream = Stream::new(target, options, owner, Processes { keeper: pid }, handle);
     let Some(keeper) = keeper::watch(env) else {
         return Ok(gone(env));
     };
@@ -58,6 +74,7 @@ fn new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usize) -> 
 
 #[rustler::nif]
 fn connect<'a>(env: Env<'a>, deadline: Term<'a>) -> NifResult<Term<'a>> {
+    let _timer = times::CONNECT.start();
     let Some(stream) = find(env, &env.pid()) else {
         return Ok(gone(env));
     };
@@ -86,17 +103,20 @@ fn send_payload<'a>(env: Env<'a>, pid: LocalPid, data: Term<'a>, fin: Atom) -> N
 
 #[rustler::nif]
 fn send<'a>(env: Env<'a>, pid: LocalPid, data: Term<'a>, fin: Atom) -> NifResult<Term<'a>> {
+    let _timer = times::SEND.start();
     send_payload(env, pid, data, fin)
 }
 
 /// [`send`] for payloads of so many parts that looking at each takes long.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn send_many<'a>(env: Env<'a>, pid: LocalPid, data: Term<'a>, fin: Atom) -> NifResult<Term<'a>> {
+    let _timer = times::SEND_MANY.start();
     send_payload(env, pid, data, fin)
 }
 
 #[rustler::nif]
 fn await_room<'a>(env: Env<'a>, pid: LocalPid, size: usize, reference: Term<'a>) -> Atom {
+    let _timer = times::AWAIT_ROOM.start();
     let caller = env.pid();
     match find(env, &pid) {
         Some(stream) if stream.await_room(size, || Waiter::new(caller, pid_key(env, &caller), reference)) => {
@@ -106,12 +126,11 @@ fn await_room<'a>(env: Env<'a>, pid: LocalPid, size: usize, reference: Term<'a>)
     }
 }
 
-#[rustler::nif]
-fn send_trailers<'a>(env: Env<'a>, pid: LocalPid, pairs: Vec<(Binary<'a>, Binary<'a>)>) -> NifResult<Term<'a>> {
+fn end_with<'a>(env: Env<'a>, pid: LocalPid, trailers: Term<'a>) -> NifResult<Term<'a>> {
     let Some(stream) = find(env, &pid) else {
         return Ok(gone(env));
     };
-    let trailers = headers::decode(&pairs).map_err(|_| rustler::Error::BadArg)?;
+    let trailers = headers::decode(&headers::pairs(trailers)?).map_err(|_| rustler::Error::BadArg)?;
     Ok(match stream.send_trailers(trailers) {
         Ok(()) => atoms::ok().encode(env),
         Err(failure) => error(env, errors::send_error(&failure)),
@@ -119,22 +138,49 @@ fn send_trailers<'a>(env: Env<'a>, pid: LocalPid, pairs: Vec<(Binary<'a>, Binary
 }
 
 #[rustler::nif]
+fn send_trailers<'a>(env: Env<'a>, pid: LocalPid, trailers: Term<'a>) -> NifResult<Term<'a>> {
+    let _timer = times::SEND_TRAILERS.start();
+    end_with(env, pid, trailers)
+}
+
+/// [`send_trailers`] for so many fields that reading and compressing them takes long.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn send_many_trailers<'a>(env: Env<'a>, pid: LocalPid, trailers: Term<'a>) -> NifResult<Term<'a>> {
+    let _timer = times::SEND_MANY_TRAILERS.start();
+    end_with(env, pid, trailers)
+}
+
+/// `many` when the next message has more header fields than may be made terms of here: [`recv_many`] takes it.
+#[rustler::nif]
 fn recv<'a>(env: Env<'a>, pid: LocalPid, reference: Term<'a>) -> Term<'a> {
+    let _timer = times::RECV.start();
+    receive(env, pid, reference, MANY_FIELDS)
+}
+
+/// [`recv`] for messages of any number of header fields.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn recv_many<'a>(env: Env<'a>, pid: LocalPid, reference: Term<'a>) -> Term<'a> {
+    let _timer = times::RECV_MANY.start();
+    receive(env, pid, reference, usize::MAX)
+}
+
+fn receive<'a>(env: Env<'a>, pid: LocalPid, reference: Term<'a>, most_fields: usize) -> Term<'a> {
     let Some(stream) = find(env, &pid) else {
         return gone(env);
     };
     let caller = env.pid();
     let id = pid_key(env, &caller);
-    let mut result = stream.recv(id, || Waiter::new(caller, id, reference));
+    let mut result = stream.recv(id, most_fields, || Waiter::new(caller, id, reference));
     if let Err(RecvError::Busy(other)) = result
         && !is_alive(env, other)
     {
         // It died waiting: its place is free.
         stream.forget_waiter(other);
-        result = stream.recv(id, || Waiter::new(caller, id, reference));
+        result = stream.recv(id, most_fields, || Waiter::new(caller, id, reference));
     }
     match result {
         Ok(Received::Message(inner)) => (atoms::ok(), message::message(env, inner)).encode(env),
+        Ok(Received::Many) => atoms::many().encode(env),
         Ok(Received::Nothing) => atoms::again().encode(env),
         Ok(Received::Wait) => (atoms::wait(), timeout(env, stream.options().recv_timeout)).encode(env),
         Err(failure) => error(env, errors::recv_error(env, &failure)),
@@ -144,11 +190,13 @@ fn recv<'a>(env: Env<'a>, pid: LocalPid, reference: Term<'a>) -> Term<'a> {
 /// True when the caller was waiting and is no more; false when it was woken already and a message is on its way.
 #[rustler::nif]
 fn stop_waiting(env: Env<'_>, pid: LocalPid) -> bool {
+    let _timer = times::STOP_WAITING.start();
     find(env, &pid).is_some_and(|stream| stream.forget_waiter(pid_key(env, &env.pid())))
 }
 
 #[rustler::nif]
 fn consume(env: Env<'_>, pid: LocalPid, n: usize) -> Term<'_> {
+    let _timer = times::CONSUME.start();
     // A stream that is gone has no window left to manage.
     let Some(stream) = find(env, &pid) else {
         return atoms::ok().encode(env);
@@ -161,6 +209,7 @@ fn consume(env: Env<'_>, pid: LocalPid, n: usize) -> Term<'_> {
 
 #[rustler::nif]
 fn set_active<'a>(env: Env<'a>, pid: LocalPid, active: Term<'a>) -> NifResult<Term<'a>> {
+    let _timer = times::SET_ACTIVE.start();
     let Some(stream) = find(env, &pid) else {
         return Ok(gone(env));
     };
@@ -172,6 +221,7 @@ fn set_active<'a>(env: Env<'a>, pid: LocalPid, active: Term<'a>) -> NifResult<Te
 
 #[rustler::nif]
 fn set_owner(env: Env<'_>, pid: LocalPid, owner: LocalPid) -> Atom {
+    let _timer = times::SET_OWNER.start();
     if let Some(stream) = find(env, &pid) {
         stream.set_owner(owner);
     }
@@ -180,6 +230,7 @@ fn set_owner(env: Env<'_>, pid: LocalPid, owner: LocalPid) -> Atom {
 
 #[rustler::nif]
 fn close(env: Env<'_>, pid: LocalPid) -> Atom {
+    let _timer = times::CLOSE.start();
     if let Some(stream) = find(env, &pid) {
         stream.close();
     }
@@ -188,15 +239,15 @@ fn close(env: Env<'_>, pid: LocalPid) -> Atom {
 
 #[rustler::nif(name = "info")]
 fn info_<'a>(env: Env<'a>, pid: LocalPid) -> Term<'a> {
+    let _timer = times::INFO.start();
     let Some(stream) = find(env, &pid) else {
         return gone(env);
     };
     (atoms::ok(), info::encode(env, &stream.info())).encode(env)
 }
 
-/// `{Streams, Tasks, Threads}`.
+/// That the library is there.
 #[rustler::nif]
-fn figures() -> (usize, usize, usize) {
-    let (tasks, threads) = runtime::figures().unwrap_or((0, 0));
-    (registry::count(), tasks, threads)
+fn status() -> Atom {
+    atoms::ok()
 }

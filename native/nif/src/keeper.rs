@@ -14,7 +14,7 @@ use rustler::sys::{
 };
 use rustler::{Env, LocalPid};
 
-use crate::registry;
+use crate::{registry, times};
 
 /// The resource type, as the last load or upgrade got it from the VM.
 static TYPE: AtomicPtr<ErlNifResourceType> = AtomicPtr::new(ptr::null_mut());
@@ -39,6 +39,7 @@ pub(crate) fn open_type(env: Env<'_>, how: ErlNifResourceFlags) -> bool {
 }
 
 unsafe extern "C" fn down(env: *mut ErlNifEnv, _: *mut c_void, pid: *const ErlNifPid, _: *const ErlNifMonitor) {
+    let _timer = times::DOWN.start();
     // SAFETY: the VM gives the environment of this callback and the pid.
     let (env, pid) = unsafe { (Env::new(&env, env), LocalPid::from_c_arg(*pid)) };
     let key = registry::pid_key(env, &pid);

@@ -11,7 +11,7 @@ use crate::{keeper, registry};
 
 /// What `hackney_native_nif` and this library must agree on: the functions, their arguments and results. Raised with every change;
 /// a library left over from another version is then refused instead of misunderstood.
-const ABI: u32 = 1;
+const ABI: u32 = 2;
 
 /// Set when the VM has begun to halt: from then on its functions must not be called by threads of ours.
 static HALTING: AtomicBool = AtomicBool::new(false);
@@ -70,6 +70,7 @@ fn pin() {}
 /// Ends every stream and stops the engine's threads, within so many milliseconds.
 #[rustler::nif(schedule = "DirtyIo")]
 fn shutdown(patience_ms: u64) -> rustler::Atom {
+    let _timer = crate::times::SHUTDOWN.start();
     hackney_engine::runtime::shutdown(Duration::from_millis(patience_ms), || {
         registry::all().iter().for_each(|stream| stream.abort());
     });

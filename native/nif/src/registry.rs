@@ -65,8 +65,3 @@ pub(crate) fn remove(key: u64) -> Option<Arc<NifStream>> {
 pub(crate) fn all() -> Vec<Arc<NifStream>> {
     STREAMS.iter().map(|entry| entry.stream.clone()).collect()
 }
-
-/// How many there are.
-pub(crate) fn count() -> usize {
-    STREAMS.len()
-}

@@ -36,7 +36,7 @@ pub fn open_over<O: Outlet>(
             tls: None,
         },
     };
-    stream.open_over(async { Ok(carrier) }, deadline)
+    stream.open_over(|_| async { Ok(carrier) }, deadline)
 }
 
 /// The stream's connection, to see whether it is freed.
@@ -49,8 +49,8 @@ pub fn connection<O: Outlet>(stream: &Stream<O>) -> Option<Weak<dyn Any>> {
 ///
 /// # Errors
 /// As [`Stream::open`].
-pub fn request(head: &RequestHead, scheme: &'static str) -> Result<http::Request<()>, OpenError> {
-    head.to_request(scheme)
+pub fn request(head: RequestHead, scheme: &'static str) -> Result<http::Request<()>, OpenError> {
+    head.into_request(scheme)
 }
 
 /// A frame as the scanner saw it.
@@ -89,7 +89,7 @@ pub fn scan<'a>(preface: usize, chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<
 /// `io` with the engine's tap on it, and what the tap learns.
 pub fn tapped<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> (impl AsyncRead + AsyncWrite + Unpin, Witness) {
     let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
-    allowance.set(usize::MAX);
+    allowance.set((usize::MAX, usize::MAX));
     (Tap::new(io, facts.clone(), allowance), Witness(facts))
 }
 

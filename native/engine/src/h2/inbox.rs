@@ -116,15 +116,17 @@ impl Inbox {
         self.end.get_or_insert(reason);
     }
 
-    /// The user closed the stream: what is queued stays readable, the owner hears nothing more.
-    pub(crate) fn close(&mut self) {
+    /// The user closed the stream: what is queued stays readable, the owner hears nothing more. Returns what nobody will read, for the
+    /// caller to drop where that may take its time.
+    pub(crate) fn close(&mut self) -> VecDeque<Message> {
         self.end(EndReason::Closed);
         self.told = true;
         self.passive_due = false;
         if self.mode != Mode::Passive {
             self.mode = Mode::Passive;
-            self.clear();
+            return self.clear();
         }
+        VecDeque::new()
     }
 
     /// Takes what is queued, for the caller to drop where that may take its time.
@@ -132,6 +134,11 @@ impl Inbox {
         self.bytes = 0;
         self.informational = 0;
         std::mem::take(&mut self.queue)
+    }
+
+    /// How many header fields the next message has.
+    pub(crate) fn next_fields(&self) -> usize {
+        self.queue.front().map_or(0, Message::fields)
     }
 
     /// The next message for a reader.
@@ -330,14 +337,14 @@ mod tests {
     fn close_leaves_a_passive_queue_readable_and_silences_an_active_owner() {
         let mut passive = Inbox::new(Mode::Passive, 100);
         passive.push(data(1)).unwrap();
-        passive.close();
+        assert!(passive.close().is_empty());
         assert!(!passive.is_drained());
         assert_eq!(passive.pop(), Some(data(1)));
         assert!(passive.is_drained());
 
         let mut active = Inbox::new(Mode::Active, 100);
         active.push(data(1)).unwrap();
-        active.close();
+        assert_eq!(active.close().len(), 1);
         assert_eq!(active.next_notice(), None);
         assert!(active.is_drained());
     }

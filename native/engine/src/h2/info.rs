@@ -71,6 +71,12 @@ pub struct ConnectedInfo {
 }
 
 impl<O: Outlet> Stream<O> {
+    /// Body bytes received and unread, and bytes that wait for the peer's window.
+    pub fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.inbox.queued().0, state.outbox.queued())
+    }
+
     /// A snapshot.
     pub fn info(&self) -> Info {
         let state = self.state.lock();

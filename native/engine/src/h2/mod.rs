@@ -24,10 +24,11 @@ mod spin;
 mod stream;
 mod tap;
 
+pub use connection::connections;
 pub use credit::FlowControl;
 pub use facts::GoAway;
 pub use inbox::ModeChange;
 pub use info::{ConnectedInfo, Endpoints, Info, StreamState};
-pub use options::{ConnectionOptions, RequestHead, StreamOptions};
+pub use options::{ConnectionOptions, RequestHead, StreamOptions, Target};
 pub use outbox::Payload;
 pub use stream::{Received, Stream};

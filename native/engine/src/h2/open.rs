@@ -15,12 +15,13 @@ use super::connection::{Connection, Io, Place, Tether, panic_text};
 use super::errand::Errand;
 use super::facts::Facts;
 use super::info::Endpoints;
+use super::options::Target;
 use super::pump::Pump;
 use super::ready::ReadyFlag;
 use super::stream::{Link, Phase, Stream};
 use super::tap::{Allowance, Tap};
 use crate::error::{EndReason, OpenError};
-use crate::net::{self, ConnectError, Connected};
+use crate::net::{self, ConnectError, Connected, Dial};
 use crate::outlet::{Life, Outlet};
 
 /// How long the goodbye (RST_STREAM, GOAWAY, TLS close_notify) may take to leave when the peer has stopped reading.
@@ -55,35 +56,31 @@ impl<O: Outlet> Stream<O> {
     /// `deadline` from now.
     ///
     /// # Errors
-    /// [`OpenError::Already`] when it was called before, and [`OpenError::Request`] for a request that HTTP/2 cannot carry.
+    /// [`OpenError::Already`] when it was called before.
     pub fn open(self: &Arc<Self>, deadline: Option<Duration>) -> Result<(), OpenError> {
-        let dialling = self.clone();
         self.open_over(
-            async move { net::connect(&dialling.options.dial).await.map(Carrier::from) },
+            |dial| async move { net::connect(&dial).await.map(Carrier::from) },
             deadline,
         )
     }
 
-    /// [`Stream::open`] on whatever carrier `connecting` brings.
-    pub(crate) fn open_over(
+    /// [`Stream::open`] on whatever carrier `connect` brings.
+    pub(crate) fn open_over<F>(
         self: &Arc<Self>,
-        connecting: impl Future<Output = Result<Carrier, ConnectError>> + Send + 'static,
+        connect: impl FnOnce(Dial) -> F + Send + 'static,
         deadline: Option<Duration>,
-    ) -> Result<(), OpenError> {
-        let scheme = if self.options.dial.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        let request = self.options.request.to_request(scheme)?;
+    ) -> Result<(), OpenError>
+    where
+        F: Future<Output = Result<Carrier, ConnectError>> + Send + 'static,
+    {
         let mut state = self.state.lock();
-        if state.phase != Phase::Idle {
+        let Some(target) = state.target.take() else {
             return Err(OpenError::Already);
-        }
+        };
         state.phase = Phase::Opening;
         drop(state);
         // Boxed, so that the memory of opening, TLS handshake and all, is free again once the stream is open.
-        let opening = Box::pin(establish(self.clone(), connecting, request));
+        let opening = Box::pin(establish(self.clone(), target, connect));
         let stream = self.clone();
         let epitaph = Errand::new(move || stream.run_soon(Self::cut_short));
         self.runtime.spawn(self.clone().live(opening, deadline, epitaph));
@@ -140,16 +137,22 @@ async fn expiry(deadline: Option<Duration>) {
 }
 
 /// Connects and sends the request; done when the peer's SETTINGS have come (RFC 9113, 3.4), which prove that it speaks HTTP/2.
-async fn establish<O: Outlet>(
+async fn establish<O: Outlet, F>(
     stream: Arc<Stream<O>>,
-    connecting: impl Future<Output = Result<Carrier, ConnectError>>,
-    request: http::Request<()>,
-) -> Result<Tether<O>, OpenError> {
-    let Carrier { io, endpoints } = connecting.await.map_err(OpenError::Connect)?;
+    target: Target,
+    connect: impl FnOnce(Dial) -> F,
+) -> Result<Tether<O>, OpenError>
+where
+    F: Future<Output = Result<Carrier, ConnectError>>,
+{
+    let Target { request, dial } = target;
+    // Before connecting: nothing is sent for a request that HTTP/2 cannot carry.
+    let request = request.into_request(if dial.tls.is_some() { "https" } else { "http" })?;
+    let Carrier { io, endpoints } = connect(dial).await.map_err(OpenError::Connect)?;
     let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
     let connection = Connection::new(facts.clone(), allowance.clone(), endpoints);
-    let tether = Tether(connection.clone());
-    allowance.set(usize::MAX);
+    let tether = Tether::new(connection.clone());
+    allowance.set((usize::MAX, usize::MAX));
     let tap = Tap::new(io, facts, allowance);
     let failed = |error: h2::Error| OpenError::Ended(connection.end_reason(&error));
     // The request goes out with the preface, without waiting for SETTINGS: one round trip less (RFC 9113, 3.4 allows it).

@@ -20,13 +20,18 @@ pub struct RequestHead {
     pub headers: HeaderMap,
 }
 
-/// Everything about a stream that is settled when it is made. Sizes in bytes.
+/// What is needed until a stream is open. Kept no longer: header fields and certificates can be large.
 #[derive(Debug, Clone)]
-pub struct StreamOptions {
+pub struct Target {
     /// The request.
     pub request: RequestHead,
     /// Whom to connect to, and how.
     pub dial: Dial,
+}
+
+/// Everything else about a stream that is settled when it is made. Sizes in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamOptions {
     /// How messages reach the owner at first.
     pub mode: Mode,
     /// Who gives received bytes back.
@@ -81,7 +86,7 @@ impl ConnectionOptions {
 }
 
 impl RequestHead {
-    pub(crate) fn to_request(&self, scheme: &'static str) -> Result<Request<()>, OpenError> {
+    pub(crate) fn into_request(self, scheme: &'static str) -> Result<Request<()>, OpenError> {
         let bad = |what: &dyn std::fmt::Display| OpenError::Request(what.to_string());
         let path = PathAndQuery::try_from(self.path.as_str()).map_err(|e| bad(&e))?;
         let uri = Uri::builder()
@@ -96,7 +101,7 @@ impl RequestHead {
             .body(())
             .map_err(|e| bad(&e))?;
         *request.version_mut() = http::Version::HTTP_2;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = self.headers;
         Ok(request)
     }
 }

@@ -13,7 +13,7 @@ use super::connection::{Connection, Place, panic_text};
 use super::credit::Credit;
 use super::errand::Errand;
 use super::inbox::{Inbox, ModeChange};
-use super::options::StreamOptions;
+use super::options::{StreamOptions, Target};
 use super::outbox::{Fin, Outbox, Payload};
 use super::ready::ReadyFlag;
 use super::spin::Spin;
@@ -51,6 +51,8 @@ pub struct Stream<O: Outlet> {
 pub enum Received {
     /// The next message.
     Message(Message),
+    /// The next message has more header fields than the caller takes. It stays the next.
+    Many,
     /// Nothing yet, but it will not be long: give way to others and call again.
     Nothing,
     /// Nothing yet. The waiter is woken when it should call again.
@@ -68,6 +70,8 @@ pub(super) struct Link<O: Outlet> {
 /// other way round.
 pub(super) struct State<O: Outlet> {
     pub(super) phase: Phase,
+    /// Taken by the opening.
+    pub(super) target: Option<Target>,
     pub(super) owner: O::Owner,
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
@@ -95,9 +99,10 @@ impl<O: Outlet> std::fmt::Debug for Stream<O> {
 
 impl<O: Outlet> Stream<O> {
     /// A stream that is not connected yet: see [`Stream::open`].
-    pub fn new(options: StreamOptions, owner: O::Owner, outlet: O, runtime: Handle) -> Arc<Self> {
+    pub fn new(target: Target, options: StreamOptions, owner: O::Owner, outlet: O, runtime: Handle) -> Arc<Self> {
         let state = State {
             phase: Phase::Idle,
+            target: Some(target),
             owner,
             inbox: Inbox::new(options.mode, options.max_recv_buffer),
             outbox: Outbox::new(options.max_send_buffer),
@@ -193,11 +198,17 @@ impl<O: Outlet> Stream<O> {
         }
     }
 
-    /// The next message, or what to do when there is none yet: see [`Received`]. `id` is the waiter's identity.
+    /// The next message, or what to do when there is none yet: see [`Received`]. `id` is the waiter's identity, `most_fields` the
+    /// number of header fields up to which the caller takes the message.
     ///
     /// # Errors
     /// See [`RecvError`].
-    pub fn recv(self: &Arc<Self>, id: u64, waiter: impl FnOnce() -> O::Waiter) -> Result<Received, RecvError> {
+    pub fn recv(
+        self: &Arc<Self>,
+        id: u64,
+        most_fields: usize,
+        waiter: impl FnOnce() -> O::Waiter,
+    ) -> Result<Received, RecvError> {
         self.turn.store(true, Relaxed);
         let mut driven = false;
         loop {
@@ -205,6 +216,9 @@ impl<O: Outlet> Stream<O> {
             let mode = state.inbox.mode();
             if mode != Mode::Passive && !state.inbox.is_ended() {
                 return Err(RecvError::ActiveMode(mode));
+            }
+            if state.inbox.next_fields() > most_fields {
+                return Ok(Received::Many);
             }
             if let Some(message) = state.inbox.pop() {
                 state.spin.found_something();
@@ -297,16 +311,17 @@ impl<O: Outlet> Stream<O> {
         if std::mem::replace(&mut state.closing, true) {
             return;
         }
-        state.inbox.close();
         let much = state.outbox.queued() > 0;
-        let garbage = state.outbox.clear();
+        let unsent = state.outbox.clear();
+        let unread = state.inbox.close();
+        let much = much || !unread.is_empty();
         let waited_for = state.is_waited_for();
         drop(state);
         self.cancelled.notify_one();
         // Freeing much can take long, and only the engine's threads wake waiters: neither is for the caller's thread.
         if much || waited_for {
             self.run_soon(move |stream| {
-                drop(garbage);
+                drop((unsent, unread));
                 stream.wake_everybody();
             });
         }
@@ -332,10 +347,11 @@ impl<O: Outlet> Stream<O> {
         self.close();
         let mut state = self.state.lock();
         state.drained_told = true;
-        let garbage = state.inbox.clear();
+        let unread = state.inbox.clear();
+        let target = state.target.take();
         drop(state);
-        if !garbage.is_empty() {
-            self.runtime.spawn(async move { drop(garbage) });
+        if !unread.is_empty() || target.is_some() {
+            self.runtime.spawn(async move { drop((unread, target)) });
         }
     }
 

@@ -28,7 +28,7 @@ const ENHANCE_YOUR_CALM: u32 = 0xb;
 /// a hundred times as long.
 const FRAME_WORK: usize = 1024;
 
-/// What one round of driving may still move. Shared by the driver, which fills it, and the tap, which draws on it.
+/// What may still be moved before others get their turn. Shared by the driver, which fills it, and the tap, which draws on it.
 #[derive(Debug, Default)]
 pub(crate) struct Allowance {
     read: AtomicUsize,
@@ -36,9 +36,9 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    pub(crate) fn set(&self, bytes: usize) {
-        self.read.store(bytes, Relaxed);
-        self.write.store(bytes, Relaxed);
+    pub(crate) fn set(&self, (read, write): (usize, usize)) {
+        self.read.store(read, Relaxed);
+        self.write.store(write, Relaxed);
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
 
     fn tap<S>(stream: S) -> (Tap<S>, Arc<Facts>, Arc<Allowance>) {
         let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
-        allowance.set(usize::MAX);
+        allowance.set((usize::MAX, usize::MAX));
         (Tap::new(stream, facts.clone(), allowance.clone()), facts, allowance)
     }
 
@@ -370,7 +370,7 @@ mod tests {
         let (near, mut far) = duplex(1024);
         let (mut tap, _, allowance) = tap(near);
         far.write_all(&[0; 64]).await.unwrap();
-        allowance.set(0);
+        allowance.set((0, 0));
         let mut buf = [0; 64];
         let mut waited = 0;
         let n = std::future::poll_fn(|cx| {
@@ -378,7 +378,7 @@ mod tests {
             match Pin::new(&mut tap).poll_read(cx, &mut read) {
                 Poll::Pending => {
                     waited += 1;
-                    allowance.set(64);
+                    allowance.set((64, 64));
                     Poll::Pending
                 }
                 Poll::Ready(r) => Poll::Ready(r.map(|()| read.filled().len())),
@@ -387,5 +387,16 @@ mod tests {
         .await
         .unwrap();
         assert_eq!((n, waited), (64, 1));
+    }
+
+    #[tokio::test]
+    async fn short_frames_draw_more_than_their_bytes() {
+        let (near, mut far) = duplex(1024);
+        let (mut tap, _, allowance) = tap(near);
+        // Ten DATA frames of one byte (RFC 9113, 6.1).
+        far.write_all(&[0, 0, 1, 0, 0, 0, 0, 0, 1, 7].repeat(10)).await.unwrap();
+        allowance.set((100_000, 0));
+        tap.read_exact(&mut [0; 100]).await.unwrap();
+        assert_eq!(allowance.read.load(Relaxed), 100_000 - 100 - 10 * FRAME_WORK);
     }
 }

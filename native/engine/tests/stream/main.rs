@@ -8,7 +8,9 @@ mod server;
 use std::time::Duration;
 
 use hackney_engine::error::{EndReason, RecvError, SendError};
-use hackney_engine::h2::{ConnectionOptions, FlowControl, ModeChange, Payload, Received, RequestHead, StreamOptions};
+use hackney_engine::h2::{
+    ConnectionOptions, FlowControl, ModeChange, Payload, Received, RequestHead, StreamOptions, Target,
+};
 use hackney_engine::net::{Dial, TcpOptions};
 use hackney_engine::{Life, Message, Mode, Notice};
 use http::HeaderMap;
@@ -18,8 +20,8 @@ use outlet::Client;
 /// Far above what anything takes: only a hang meets it.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-fn options(port: u16) -> StreamOptions {
-    StreamOptions {
+fn target(port: u16) -> Target {
+    Target {
         request: RequestHead {
             method: "POST".into(),
             authority: "localhost".into(),
@@ -32,6 +34,11 @@ fn options(port: u16) -> StreamOptions {
             tcp: TcpOptions::default(),
             tls: None,
         },
+    }
+}
+
+fn options() -> StreamOptions {
+    StreamOptions {
         mode: Mode::Passive,
         flow_control: FlowControl::Auto,
         informational: false,
@@ -50,7 +57,7 @@ fn options(port: u16) -> StreamOptions {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation() {
-    let mut client = Client::open(options(server::start().await)).await;
+    let mut client = Client::open(target(server::start().await), options()).await;
     client.stream.send(Payload::Copied(b"one"), false).unwrap();
     assert!(matches!(client.recv().await, Ok(Message::Response(200, _))));
     assert_eq!(client.recv().await, Ok(Message::Data("one".into())));
@@ -73,9 +80,9 @@ async fn a_conversation() {
 async fn an_active_owner_is_posted_everything_in_order() {
     let options = StreamOptions {
         mode: Mode::Active,
-        ..options(server::start().await)
+        ..options()
     };
-    let mut client = Client::open(options).await;
+    let mut client = Client::open(target(server::start().await), options).await;
     for n in 0..1000u32 {
         client.stream.send(Payload::Copied(&n.to_be_bytes()), n == 999).unwrap();
     }
@@ -94,7 +101,7 @@ async fn an_active_owner_is_posted_everything_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_mode_posts_what_is_queued() {
-    let mut client = Client::open(options(server::start().await)).await;
+    let mut client = Client::open(target(server::start().await), options()).await;
     client.stream.send(Payload::Copied(b"one"), true).unwrap();
     client.lived(|life| matches!(life, Life::Ended)).await;
     client.stream.set_mode(ModeChange::Add(2)).unwrap();
@@ -105,14 +112,14 @@ async fn a_change_of_mode_posts_what_is_queued() {
     assert_eq!(client.notice().await, Notice::Message(Message::Data("one".into())));
     assert_eq!(client.notice().await, Notice::Passive);
     assert!(matches!(
-        client.stream.recv(1, || 1),
+        client.stream.recv(1, usize::MAX, || 1),
         Ok(Received::Message(Message::Trailers(_)))
     ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_ends_the_stream_and_says_so() {
-    let client = Client::open(options(server::start().await)).await;
+    let client = Client::open(target(server::start().await), options()).await;
     client.stream.send(Payload::Copied(b"one"), false).unwrap();
     assert!(matches!(client.recv().await, Ok(Message::Response(200, _))));
     // Nothing else is on its way: the next wake is the one for the answer below.
@@ -136,9 +143,9 @@ async fn closing_is_heard_by_nobody_and_frees_the_connection() {
     let port = server::start().await;
     let options = StreamOptions {
         mode: Mode::Active,
-        ..options(port)
+        ..options()
     };
-    let mut client = Client::open(options).await;
+    let mut client = Client::open(target(port), options).await;
     client.stream.send(Payload::Copied(b"one"), false).unwrap();
     assert!(matches!(
         client.notice().await,
@@ -156,7 +163,7 @@ const RST_STREAM_CANCEL: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_reset_as_it_opens_opens_first_and_ends_then() {
     let port = server::answer([SETTINGS, RST_STREAM_CANCEL].concat()).await;
-    let mut client = Client::open(options(port)).await;
+    let mut client = Client::open(target(port), options()).await;
     client.lived(|life| matches!(life, Life::Ended)).await;
     assert_eq!(client.recv().await, Err(RecvError::Ended(EndReason::Reset(8))));
     client.lived(|life| matches!(life, Life::Drained)).await;
@@ -165,7 +172,7 @@ async fn a_stream_that_is_reset_as_it_opens_opens_first_and_ends_then() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_reset_before_it_opens_fails_and_says_no_more() {
     let port = server::answer(RST_STREAM_CANCEL.to_vec()).await;
-    let mut client = Client::opening(options(port));
+    let mut client = Client::opening(target(port), options());
     let life = client.next_life().await;
     assert!(matches!(life, Life::Failed(_)), "{life:?}");
     drop(client.stream);

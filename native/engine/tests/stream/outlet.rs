@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use hackney_engine::error::RecvError;
-use hackney_engine::h2::{Received, Stream, StreamOptions};
+use hackney_engine::h2::{Received, Stream, StreamOptions, Target};
 use hackney_engine::{Life, Message, Notice, Outlet};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
@@ -56,14 +56,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn open(options: StreamOptions) -> Self {
-        let mut client = Client::opening(options);
+    pub(crate) async fn open(target: Target, options: StreamOptions) -> Self {
+        let mut client = Client::opening(target, options);
         client.lived(|life| matches!(life, Life::Opened)).await;
         client
     }
 
     /// One that is not open yet, and may never be.
-    pub(crate) fn opening(options: StreamOptions) -> Self {
+    pub(crate) fn opening(target: Target, options: StreamOptions) -> Self {
         let (notices_in, notices) = mpsc::unbounded_channel();
         let (lives_in, lives) = mpsc::unbounded_channel();
         let (woken, panic, noticed) = (Arc::<Notify>::default(), Arc::<AtomicBool>::default(), Arc::default());
@@ -74,7 +74,7 @@ impl Client {
             woken: Arc::clone(&woken),
             panic: Arc::clone(&panic),
         };
-        let stream = Stream::new(options, (), outlet, tokio::runtime::Handle::current());
+        let stream = Stream::new(target, options, (), outlet, tokio::runtime::Handle::current());
         stream.open(Some(Duration::from_secs(5))).unwrap();
         Client {
             stream,
@@ -88,17 +88,18 @@ impl Client {
 
     pub(crate) async fn recv(&self) -> Result<Message, RecvError> {
         loop {
-            match self.stream.recv(1, || 1)? {
+            match self.stream.recv(1, usize::MAX, || 1)? {
                 Received::Message(message) => return Ok(message),
                 Received::Nothing => tokio::task::yield_now().await,
                 Received::Wait => timeout(DEADLINE, self.woken.notified()).await.expect("woken"),
+                Received::Many => unreachable!("any number of fields is taken"),
             }
         }
     }
 
     /// Registers a reader now; done when it is woken.
     pub(crate) fn wait_once(&self) -> impl Future<Output = ()> + use<> {
-        while !matches!(self.stream.recv(1, || 1), Ok(Received::Wait)) {
+        while !matches!(self.stream.recv(1, usize::MAX, || 1), Ok(Received::Wait)) {
             std::thread::yield_now();
         }
         let woken = Arc::clone(&self.woken);

@@ -60,7 +60,7 @@ async fn converse(case: &Case) {
     let (wire, end) = wire::wire(case.setup.part());
     let mut peer = Peer::new(end);
     let options = case.setup.options();
-    let mut user = User::open(options.clone(), wire);
+    let mut user = User::open(case.setup.target(), options, wire);
     if case.setup.greets {
         peer.act(&Act::Settings(Vec::new()));
     }

@@ -1,9 +1,9 @@
 //! What an input can make of a conversation: how the stream is made, and what user and peer do, in turn.
 
 use arbitrary::{Arbitrary, Unstructured};
-use hackney_engine::h2::{ConnectionOptions, FlowControl, ModeChange, RequestHead, StreamOptions};
-use hackney_engine::net::{Dial, TcpOptions};
 use hackney_engine::Mode;
+use hackney_engine::h2::{ConnectionOptions, FlowControl, ModeChange, RequestHead, StreamOptions, Target};
+use hackney_engine::net::{Dial, TcpOptions};
 use http::HeaderMap;
 
 use super::wire::End;
@@ -74,15 +74,35 @@ pub(super) enum Call {
 pub(super) enum Act {
     Settings(Vec<(u8, Value)>),
     SettingsAck,
-    Head { status: Status, end: bool },
-    Data { size: Size, padding: Option<u8>, end: bool },
+    Head {
+        status: Status,
+        end: bool,
+    },
+    Data {
+        size: Size,
+        padding: Option<u8>,
+        end: bool,
+    },
     Trailers,
-    Update { stream: bool, by: Value },
+    Update {
+        stream: bool,
+        by: Value,
+    },
     Reset(u8),
-    GoAway { last: u8, code: u8 },
-    Ping { ack: bool },
+    GoAway {
+        last: u8,
+        code: u8,
+    },
+    Ping {
+        ack: bool,
+    },
     /// Any frame at all.
-    Frame { kind: u8, flags: u8, stream: u8, payload: Vec<u8> },
+    Frame {
+        kind: u8,
+        flags: u8,
+        stream: u8,
+        payload: Vec<u8>,
+    },
     /// No frame at all.
     Bytes(Vec<u8>),
     End(End),
@@ -184,7 +204,10 @@ impl ModeCall {
     fn initial(self) -> Mode {
         match self.change() {
             ModeChange::Set(mode) => mode,
-            ModeChange::Add(n) => u16::try_from(n).ok().filter(|n| *n > 0).map_or(Mode::Passive, Mode::Count),
+            ModeChange::Add(n) => u16::try_from(n)
+                .ok()
+                .filter(|n| *n > 0)
+                .map_or(Mode::Passive, Mode::Count),
         }
     }
 }
@@ -194,12 +217,8 @@ impl Setup {
         if self.part == 0 { usize::MAX } else { self.part.into() }
     }
 
-    pub(super) fn options(&self) -> StreamOptions {
-        let bound = |size: &Option<Size>| size.as_ref().map_or(usize::MAX, |size| size.0.max(1));
-        let max_recv_buffer = bound(&self.max_recv_buffer);
-        // As the options are completed in front of the engine: a window of at least one, and not beyond the buffer.
-        let window = self.window.0.clamp(1, max_recv_buffer) as u32;
-        StreamOptions {
+    pub(super) fn target(&self) -> Target {
+        Target {
             request: RequestHead {
                 method: match self.method {
                     Method::Post => "POST",
@@ -218,6 +237,15 @@ impl Setup {
                 tcp: TcpOptions::default(),
                 tls: None,
             },
+        }
+    }
+
+    pub(super) fn options(&self) -> StreamOptions {
+        let bound = |size: &Option<Size>| size.as_ref().map_or(usize::MAX, |size| size.0.max(1));
+        let max_recv_buffer = bound(&self.max_recv_buffer);
+        // As the options are completed in front of the engine: a window of at least one, and not beyond the buffer.
+        let window = self.window.0.clamp(1, max_recv_buffer) as u32;
+        StreamOptions {
             mode: self.mode.initial(),
             flow_control: if self.manual {
                 FlowControl::Manual

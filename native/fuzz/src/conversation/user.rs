@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hackney_engine::Life;
 use hackney_engine::Mode;
 use hackney_engine::error::{OpenError, RecvError, SendError};
-use hackney_engine::h2::{FlowControl, Info, ModeChange, Payload, Received, Stream, StreamOptions, StreamState};
 use hackney_engine::h2::fuzzing::open_over;
-use hackney_engine::Life;
+use hackney_engine::h2::{
+    FlowControl, Info, ModeChange, Payload, Received, Stream, StreamOptions, StreamState, Target,
+};
 use http::{HeaderMap, HeaderValue};
 use tokio::runtime::Handle;
 
@@ -50,10 +52,10 @@ struct Waiting {
 }
 
 impl User {
-    pub(super) fn open(options: StreamOptions, wire: Wire) -> Self {
+    pub(super) fn open(target: Target, options: StreamOptions, wire: Wire) -> Self {
         let (outlet, record) = recorder();
         let mode = options.mode;
-        let stream = Stream::new(options.clone(), 0, outlet, Handle::current());
+        let stream = Stream::new(target, options, 0, outlet, Handle::current());
         open_over(&stream, wire, Some(DEADLINE)).expect("the request is a good one");
         assert!(matches!(stream.open(None), Err(OpenError::Already)));
         User {
@@ -167,12 +169,13 @@ impl User {
     fn recv(&mut self, id: Id) -> bool {
         self.listen();
         let ticket = self.ticket();
-        match self.stream.recv(id.0, || Waiter { id: id.0, ticket }) {
+        match self.stream.recv(id.0, usize::MAX, || Waiter { id: id.0, ticket }) {
             Ok(Received::Message(message)) => {
                 self.heard.message(message);
                 return true;
             }
             Ok(Received::Nothing) => {}
+            Ok(Received::Many) => panic!("any number of fields was welcome"),
             Ok(Received::Wait) => {
                 self.reader = Some(Waiting {
                     id: id.0,
@@ -245,4 +248,3 @@ impl User {
         }
     }
 }
-

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hackney_engine::h2::{ConnectionOptions, FlowControl, RequestHead, StreamOptions};
+use hackney_engine::h2::{ConnectionOptions, FlowControl, RequestHead, StreamOptions, Target};
 use hackney_engine::net::{
     CertificateSource, Dial, Family, Identity, KeySource, Roots, Secret, ServerNameOption, TcpOptions, TlsOptions,
     TlsVersion, Verify,
@@ -167,10 +167,10 @@ fn bytes(list: &[Binary<'_>]) -> Vec<Vec<u8>> {
 }
 
 /// Reads the options.
-pub(crate) fn decode(term: Term<'_>) -> NifResult<StreamOptions> {
+pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
     let options: OptionsTerm<'_> = term.decode()?;
     let fields = headers::decode(&headers::pairs(options.headers)?).map_err(|_| rustler::Error::BadArg)?;
-    Ok(StreamOptions {
+    let target = Target {
         request: RequestHead {
             method: options.method,
             authority: options.authority,
@@ -183,6 +183,8 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<StreamOptions> {
             tcp: tcp(options.tcp)?,
             tls: options.tls.0.map(tls),
         },
+    };
+    let options = StreamOptions {
         mode: mode::initial(options.active)?,
         flow_control: match options.flow_control {
             FlowControlTerm::Auto => FlowControl::Auto,
@@ -199,7 +201,8 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<StreamOptions> {
             max_frame_size: options.max_frame_size,
             max_header_list_size: options.max_header_list_size,
         },
-    })
+    };
+    Ok((target, options))
 }
 
 fn tcp(term: TcpTerm) -> NifResult<TcpOptions> {
