@@ -477,8 +477,9 @@ goaway_in_two_steps(_Config) ->
     [begin
          {Stream, Conn} = open(),
          respond(Conn),
-         [ok, ok, ok, ok] = raw_peer:run(Conn, [{goaway, 16#7fffffff, no_error}, barrier,
-                                                {goaway, Last, no_error}, {data, 1, <<"x">>, fin}]),
+         %% The DATA in one segment with the GOAWAY: for a stream above its last one the connection is closed at once.
+         Segment = [h2_frames:goaway(Last, no_error, <<>>), h2_frames:data(1, <<"x">>, fin)],
+         [ok, ok, ok] = raw_peer:run(Conn, [{goaway, 16#7fffffff, no_error}, barrier, {raw, Segment}]),
          ?assertEqual({Last, Expected}, {Last, drain(Stream)})
      end || {Last, Expected} <- [{1, [{response, 200, []}, {data, <<"x">>}, done, {error, closed}]},
                                  {0, [{response, 200, []}, {error, {goaway, no_error}}]}]].

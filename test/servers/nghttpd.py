@@ -23,9 +23,9 @@ def start(root, *options, identity=()):
     """nghttpd cannot choose a port itself: offers it free ones until one is still free."""
     while True:
         port = free_port()
-        # Only when verbose does it say that it listens.
+        # Only when verbose does it say that it listens; and newer ones hold that back in a buffer until it is full.
         process = supervise.spawn(
-            ["nghttpd", "-v", "-a", "127.0.0.1", "-d", root, "--echo-upload",
+            ["stdbuf", "--output=L", "nghttpd", "-v", "-a", "127.0.0.1", "-d", root, "--echo-upload",
              "--trailer", "x-trailer: from nghttpd", *options, str(port), *identity],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if any(b"listen" in line for line in process.stdout):

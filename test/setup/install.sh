@@ -54,6 +54,7 @@ tests() {
         need "erlang-$(echo $application | tr _ -)" has_erlang $application
     done
     need erlang-proper has_erlang proper
+    need erlang-proper-dev has_erlang_headers proper
     need elixir has_command elixir
     need nghttp2-server has_command nghttpd
     need nghttp2-client has_command nghttp

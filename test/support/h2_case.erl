@@ -122,12 +122,13 @@ poll(Fun, Deadline) ->
             receive after ?POLL -> poll(Fun, Deadline) end
     end.
 
-%% @doc A port of 127.0.0.1 on which nobody listens.
+%% @doc A port of 127.0.0.1 on which nobody listens, nor will as long as the caller lives: it is bound. One that was merely free may be
+%% somebody else's a moment later.
 -spec refused_port() -> inet:port_number().
 refused_port() ->
-    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
+    {ok, Socket} = socket:open(inet, stream, tcp),
+    ok = socket:bind(Socket, #{family => inet, addr => loopback, port => 0}),
+    {ok, #{port := Port}} = socket:sockname(Socket),
     Port.
 
 %% @doc Whether a call refuses its arguments in one of the two ways that are allowed.
