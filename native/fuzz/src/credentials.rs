@@ -1,28 +1,7 @@
 //! Certificates, keys and passwords, PEM or DER: whatever the bytes, a TLS configuration is built or the option at fault is named.
 
-use arbitrary::{Arbitrary, Unstructured};
 use hackney_engine::net::tls::fuzzing::{Contents, build};
 use hackney_engine::net::{CertificateSource, Identity, KeySource, Roots, Secret, TlsOptions, Verify};
-
-#[derive(Debug, Arbitrary)]
-enum Place {
-    Der,
-    Pem,
-    File,
-}
-
-/// The contents stand last, for libFuzzer to work on.
-#[derive(Debug, Arbitrary)]
-struct Case<'a> {
-    certificate_in: Place,
-    key_in: Place,
-    verify: bool,
-    roots_in_file: bool,
-    password: Option<&'a [u8]>,
-    alpn: Vec<u8>,
-    /// Certificate, key and roots, between lines with nothing but a dot.
-    contents: &'a [u8],
-}
 
 /// The only options that can be at fault.
 const OPTIONS: [&str; 8] = [
@@ -36,36 +15,38 @@ const OPTIONS: [&str; 8] = [
     "password",
 ];
 
-/// Runs one input.
+/// Runs one input: a byte that says how the contents are given, then certificate, key, roots and an ALPN name, between lines with
+/// nothing but a dot.
 pub fn run(data: &[u8]) {
-    let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(data)) else {
+    let Some((how, contents)) = data.split_first() else {
         return;
     };
-    let mut parts = sections(case.contents).map(<[u8]>::to_vec);
+    let bit = |n: u8| how >> n & 1 == 1;
+    let mut parts = sections(contents).map(<[u8]>::to_vec);
     let mut next = || parts.next().unwrap_or_default();
-    let (certificate, key, roots) = (next(), next(), next());
+    let (certificate, key, roots, protocol) = (next(), next(), next(), next());
     let nowhere = || "given in memory".into();
     let options = TlsOptions {
-        verify: if case.verify { Verify::Peer } else { Verify::None },
-        roots: if case.roots_in_file {
+        verify: if bit(0) { Verify::Peer } else { Verify::None },
+        roots: if bit(1) {
             Roots::PemFile(nowhere())
         } else {
             Roots::Der(vec![roots.clone()])
         },
         identity: Some(Identity {
-            certificate: match case.certificate_in {
-                Place::Der => CertificateSource::Der(vec![certificate.clone()]),
-                Place::Pem => CertificateSource::Pem(certificate.clone()),
-                Place::File => CertificateSource::File(nowhere()),
+            certificate: match (bit(2), bit(3)) {
+                (true, _) => CertificateSource::File(nowhere()),
+                (_, true) => CertificateSource::Pem(certificate.clone()),
+                (_, false) => CertificateSource::Der(vec![certificate.clone()]),
             },
-            key: match case.key_in {
-                Place::Der => KeySource::Der(Secret(key.clone())),
-                Place::Pem => KeySource::Pem(Secret(key.clone())),
-                Place::File => KeySource::File(nowhere()),
+            key: match (bit(4), bit(5)) {
+                (true, _) => KeySource::File(nowhere()),
+                (_, true) => KeySource::Pem(Secret(key.clone())),
+                (_, false) => KeySource::Der(Secret(key.clone())),
             },
-            password: case.password.map(|password| Secret(password.to_vec())),
+            password: bit(6).then(|| Secret(b"x".to_vec())),
         }),
-        alpn: vec![case.alpn],
+        alpn: vec![protocol],
         ..TlsOptions::default()
     };
     let contents = Contents {

@@ -26,6 +26,12 @@ pub(super) fn check(options: &StreamOptions, peer: &Peer, user: &User) {
     no_more_was_given_back_than_came(options, user, &sent, &received);
 }
 
+/// Whether the engine has written the request.
+pub(super) fn has_request(written: &[u8]) -> bool {
+    let frames = written.strip_prefix(PREFACE).map(|written| frames::parse(written).0);
+    frames.is_some_and(|frames| frames.iter().any(|frame| frame.is(kind::HEADERS, STREAM)))
+}
+
 fn what_was_heard_was_said(user: &User, received: &[Frame<'_>]) {
     let mut body = Vec::new();
     for frame in received.iter().filter(|frame| frame.stream == STREAM) {

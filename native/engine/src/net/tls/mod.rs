@@ -11,6 +11,7 @@ mod fingerprint;
 pub mod fuzzing;
 pub mod handshake;
 mod identity;
+mod key_cost;
 mod keylog;
 pub mod options;
 mod pem;

@@ -6,6 +6,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::TlsConfigError;
+use super::key_cost;
 use super::options::Secret;
 
 const BEGIN_ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
@@ -71,6 +72,8 @@ fn der_key(
     };
     let password =
         password.ok_or_else(|| TlsConfigError::new("password", "the key is encrypted and no password is given"))?;
+    key_cost::check(&encrypted.encryption_algorithm)
+        .map_err(|reason| TlsConfigError::new(option, format!("the key cannot be decrypted: {reason}")))?;
     let plain = encrypted
         .decrypt(&password.0)
         .map_err(|error| TlsConfigError::new("password", format!("the key cannot be decrypted with it: {error}")))?;
