@@ -46,7 +46,10 @@ init_per_suite(Config) ->
     Attacker = attacker:start(),
     Config1 = [{attacker, Attacker}, {neighbour, h2_neighbour:start()} | Config],
     %% What is made once and kept is not the first attack's.
-    {error, _} = flood(h2_frames:ping(<<0:64>>), Config1),
+    {Stream, Conn} = attacker:open(Attacker, #{transport => tcp}),
+    respond(Conn),
+    {response, 200, []} = recv(Stream),
+    ok = hackney_native:h2_close(Stream),
     Config1.
 
 end_per_suite(Config) ->

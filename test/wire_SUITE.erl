@@ -13,7 +13,7 @@
 
 suite() -> [{timetrap, {minutes, 2}}].
 
-all() -> [{group, client}, {group, sending}, {group, receiving}, {group, ending}, {group, hostile}].
+all() -> [{group, client}, {group, sending}, {group, receiving}, {group, ending}].
 
 groups() ->
     [{client, [parallel],
@@ -35,11 +35,7 @@ groups() ->
       [close_cancels, close_of_a_half_closed_stream, close_when_all_is_done,
        connection_goes_with_the_stream, fin_waits_for_the_window, reset_no_error_after_response,
        goaway_below_the_stream, goaway_at_the_stream, goaway_in_two_steps,
-       goaway_then_reset, goaway_with_window_update, data_after_close_is_dropped]},
-     {hostile, [parallel],
-      [protocol_violations, stream_violations, header_lists_have_a_bound,
-       continuation_flood, window_overflow_by_the_peer, push_promise, ping_flood,
-       settings_flood, compression_bomb]}].
+       goaway_then_reset, goaway_with_window_update, data_after_close_is_dropped]}].
 
 init_per_suite(Config) -> h2_case:start(), Config.
 end_per_suite(_Config) -> ok.
@@ -513,149 +509,6 @@ data_after_close_is_dropped(_Config) ->
     _ = raw_peer:run(Conn, [resume, {expect, closed}]),
     gone(Stream),
     silent(Stream).
-
-%% ---- hostile peers ---------------------------------------------------------------------------
-
-%% Errors of the connection (5.4.1): it ends, and both sides learn why. PROTOCOL_ERROR, which can stand
-%% for every other code (7), is good enough.
-protocol_violations(_Config) ->
-    Frames = [{frame_size_error, h2_frames:raw(0, 0, 1, binary:copy(<<"x">>, 16385))},
-              {frame_size_error, h2_frames:raw(6, 0, 0, <<"short">>)},
-              {frame_size_error, h2_frames:raw(4, 0, 0, <<"12345">>)},
-              {frame_size_error, h2_frames:raw(8, 0, 1, <<1, 2, 3>>)},
-              {protocol_error, h2_frames:data(0, <<"x">>, nofin)},
-              {protocol_error, h2_frames:data(3, <<"x">>, nofin)},
-              {protocol_error, h2_frames:raw(1, 16#4, 0, <<>>)},
-              {protocol_error, h2_frames:raw(6, 0, 1, <<"12345678">>)},
-              {protocol_error, h2_frames:raw(4, 0, 1, <<>>)},
-              {protocol_error, h2_frames:continuation(1, <<>>, last)},
-              {protocol_error, [h2_frames:raw(1, 0, 1, <<16#88>>), h2_frames:data(1, <<"x">>, nofin)]},
-              {protocol_error, h2_frames:settings([{enable_push, 2}])},
-              {protocol_error, h2_frames:settings([{max_frame_size, 1}])},
-              {flow_control_error, h2_frames:settings([{initial_window_size, 16#80000000}])},
-              {protocol_error, h2_frames:window_update(0, 0)},
-              {flow_control_error, h2_frames:window_update(0, 16#7fffffff)},
-              {compression_error, h2_frames:headers(1, <<16#ff, 16#ff, 16#ff>>, nofin)},
-              {compression_error, h2_frames:headers(1, <<16#c0>>, nofin)}],
-    [begin
-         {Stream, Conn} = open(),
-         [ok] = raw_peer:run(Conn, [{raw, Bytes}]),
-         {error, Reason} = recv(Stream),
-         #{code := Code} = raw_peer:expect(Conn, goaway),
-         ?assert(lists:member(Code, [Expected, protocol_error]), {Expected, Code, Bytes}),
-         ?assert(Reason =:= {closed, {connection_error, Code}}
-                 orelse Reason =:= recv_buffer_overflow andalso Code =:= flow_control_error, Reason),
-         _ = raw_peer:expect(Conn, closed),
-         gone(Stream)
-     end || {Expected, Bytes} <- Frames].
-
-%% Errors of one stream (5.4.2, 8.1.1): malformed responses.
-stream_violations(_Config) ->
-    Status = {<<":status">>, <<"200">>},
-    Headers = fun(List) -> h2_frames:headers(1, hpack_lite:encode(List), nofin) end,
-    Cases = [{no_status, Headers([{<<"a">>, <<"b">>}])},
-             {upper_case, Headers([Status, {<<"A">>, <<"b">>}])},
-             {unknown_pseudo_header, Headers([Status, {<<":x">>, <<"/">>}])},
-             {pseudo_header_behind, Headers([{<<"a">>, <<"b">>}, Status])},
-             {line_feed_in_a_value, Headers([Status, {<<"a">>, <<"b\nc">>}])},
-             {connection_field, Headers([Status, {<<"connection">>, <<"close">>}])},
-             {wrong_length, [h2_frames:headers(1, hpack_lite:encode([Status, {<<"content-length">>, <<"3">>}]), nofin),
-                             h2_frames:data(1, <<"four">>, fin)]},
-             {data_before_headers, h2_frames:data(1, <<"x">>, nofin)},
-             {zero_increment, h2_frames:window_update(1, 0)},
-             {window_too_large, h2_frames:window_update(1, 16#7fffffff)}],
-    [begin
-         {Stream, Conn} = open(),
-         [ok] = raw_peer:run(Conn, [{raw, Bytes}]),
-         {Name, {error, Reason}} = {Name, lists:last(drain(Stream))},
-         ?assert(is_violation(Reason), {Name, Reason}),
-         %% The peer is told, by RST_STREAM or GOAWAY.
-         #{code := Code} = raw_peer:expect(Conn, fun(#{code := C}) -> C =/= no_error; (_) -> false end),
-         ?assert(lists:member(Code, [protocol_error, flow_control_error]), {Name, Code}),
-         gone(Stream)
-     end || {Name, Bytes} <- Cases].
-
-is_violation({stream_error, _}) -> true;
-is_violation({closed, {connection_error, _}}) -> true;
-%% The engine cannot tell one broken window from another.
-is_violation(recv_buffer_overflow) -> true;
-is_violation(_) -> false.
-
-%% 10.5.1: a header list larger than we said we take.
-header_lists_have_a_bound(_Config) ->
-    {Stream, Conn} = open([{max_header_list_size, 10000}]),
-    [#{settings := Settings}] = raw_peer:sequence(Conn, [settings]),
-    ?assertEqual(10000, proplists:get_value(max_header_list_size, Settings)),
-    Headers = [{<<"x-", (integer_to_binary(N))/binary>>, binary:copy(<<"v">>, 90)} || N <- lists:seq(1, 100)],
-    [ok] = raw_peer:run(Conn, [{headers, 1, [{<<":status">>, <<"200">>} | Headers]}]),
-    {error, Reason} = recv(Stream),
-    ?assert(is_violation(Reason), Reason).
-
-%% A header block that never ends must not fill memory.
-continuation_flood(_Config) ->
-    {Stream, Conn} = open(),
-    Field = hpack_lite:encode([{<<"x">>, binary:copy(<<"v">>, 16000)}]),
-    Start = h2_frames:raw(1, 0, 1, hpack_lite:encode([{<<":status">>, <<"200">>}])),
-    _ = try raw_peer:run(Conn, [{raw, Start}] ++ [{raw, h2_frames:continuation(1, Field, more)}
-                                                  || _ <- lists:seq(1, 2000)])
-        catch error:{raw_peer, _, _} -> cut_off
-        end,
-    {error, Reason} = recv(Stream),
-    ?assert(is_violation(Reason), Reason),
-    _ = raw_peer:expect(Conn, closed).
-
-%% DATA beyond the connection's window, each stream's own being wide.
-window_overflow_by_the_peer(_Config) ->
-    {Stream, Conn} = open([{initial_window_size, ?MIB}, {connection_window_size, 65535}]),
-    respond(Conn),
-    %% In one piece: the connection may be closed as soon as the fourth is read.
-    Frame = h2_frames:data(1, binary:copy(<<"x">>, 16384), nofin),
-    [ok] = raw_peer:run(Conn, [{raw, [Frame, Frame, Frame, Frame]}]),
-    ?assertEqual({error, recv_buffer_overflow}, lists:last(drain(Stream))),
-    _ = raw_peer:expect(Conn, closed).
-
-%% 6.6, 8.4: we have said that we take none.
-push_promise(_Config) ->
-    {Stream, Conn} = open(),
-    Block = hpack_lite:encode([{<<":method">>, <<"GET">>}, {<<":scheme">>, <<"https">>},
-                               {<<":authority">>, <<"localhost">>}, {<<":path">>, <<"/pushed">>}]),
-    [ok] = raw_peer:run(Conn, [{raw, h2_frames:push_promise(1, 2, Block)}]),
-    ?assertEqual({error, {closed, {connection_error, protocol_error}}}, recv(Stream)).
-
-%% CVE-2019-9512: answers must not pile up when the peer does not read them.
-ping_flood(_Config) ->
-    flood(fun(N) -> h2_frames:ping(<<N:64>>) end).
-
-%% CVE-2019-9515
-settings_flood(_Config) ->
-    flood(fun(_) -> h2_frames:settings([]) end).
-
-%% The stream survives or ends with an error; memory does not grow with the flood.
-flood(Frame) ->
-    {Stream, Conn} = open(#{transport => tcp}, []),
-    Before = h2_case:rss(),
-    Batch = iolist_to_binary([Frame(N) || N <- lists:seq(1, 10000)]),
-    _ = try raw_peer:run(Conn, [pause | lists:duplicate(100, {raw, Batch})] ++ [resume])
-        catch error:{raw_peer, _, _} -> cut_off
-        end,
-    Grown = h2_case:rss() - Before,
-    ?assert(Grown < 128 * ?MIB, Grown),
-    case hackney_native:h2_recv(Stream, 0) of
-        {error, timeout} -> ok;
-        {error, Reason} -> ?assert(element(1, Reason) =:= closed, Reason)
-    end,
-    ok = hackney_native:h2_close(Stream),
-    gone(Stream).
-
-%% One byte on the wire stands for 4 KB of the table: the list's bound holds for what comes out.
-compression_bomb(_Config) ->
-    {Stream, Conn} = open(),
-    Field = [16#40, 1, $x, 16#7f, ((4000 - 127) rem 128) + 128, (4000 - 127) div 128,
-             binary:copy(<<"v">>, 4000)],
-    Block = [hpack_lite:encode([{<<":status">>, <<"200">>}]), Field, binary:copy(<<16#be>>, 12000)],
-    [ok] = raw_peer:run(Conn, [{raw, h2_frames:headers(1, Block, nofin)}]),
-    {error, Reason} = recv(Stream),
-    ?assert(is_violation(Reason), Reason).
 
 %% ---- helpers ---------------------------------------------------------------------------------
 

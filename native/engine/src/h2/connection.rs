@@ -139,6 +139,14 @@ impl<O: Outlet> Connection<O> {
     /// Drives the connection unless somebody does already, who then goes round once more. `Ready` when it is over, told to the
     /// task only.
     pub(super) fn drive(&self, place: Place) -> Poll<()> {
+        if place.is_inline() {
+            net::in_a_short_turn(|| self.take_turn(place))
+        } else {
+            self.take_turn(place)
+        }
+    }
+
+    fn take_turn(&self, place: Place) -> Poll<()> {
         if !self.baton.take_or_note() {
             return Poll::Pending;
         }

@@ -17,7 +17,7 @@ pub mod transport;
 pub use dial::{Connected, Dial, connect};
 pub use error::ConnectError;
 pub use resolve::{ResolveCode, ResolveError};
-pub use socket::{Socket, reading_eagerly};
+pub use socket::{Socket, in_a_short_turn, reading_eagerly};
 pub use tcp::{Family, TcpOptions};
 pub use tls::{
     CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, TlsConfigError, TlsError, TlsFacts,

@@ -4,14 +4,49 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// A short turn reads no more after so long. Bytes read are no measure of its length: in TLS records of one byte each, or in
+/// session tickets, of which a server may send as many as it likes, a few KiB cost milliseconds.
+const SHORT_TURN: Duration = Duration::from_micros(300);
+
+/// How long reading may go on before others get their turn.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// Tokio sees to it.
+    Long,
+    /// [`SHORT_TURN`] from the first read, which has not been yet.
+    Short,
+    /// The same, begun then.
+    Begun(Instant),
+}
+
 thread_local! {
     static EAGER: Cell<bool> = const { Cell::new(false) };
+    static TURN: Cell<Turn> = const { Cell::new(Turn::Long) };
+}
+
+/// Runs `work`, in which reading ends soon however much there is to read: for threads that are not ours to keep.
+pub fn in_a_short_turn<R>(work: impl FnOnce() -> R) -> R {
+    let before = TURN.replace(Turn::Short);
+    let result = work();
+    TURN.set(before);
+    result
+}
+
+fn turn_is_over() -> bool {
+    match TURN.get() {
+        Turn::Long => false,
+        Turn::Short => {
+            TURN.set(Turn::Begun(Instant::now()));
+            false
+        }
+        Turn::Begun(at) => at.elapsed() >= SHORT_TURN,
+    }
 }
 
 /// Runs `read` with sockets asked themselves whether there is something to read.
@@ -61,6 +96,10 @@ impl Socket {
     }
 
     fn poll_read_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if turn_is_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) {
             return Poll::Ready(read);
         }
@@ -152,5 +191,52 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_turn_ends_however_much_there_is_to_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        far.unwrap().0.write_all(&[7; 10_000]).await.unwrap();
+        let mut socket = Socket::new(near.unwrap(), None).unwrap();
+        socket.tcp().readable().await.unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut read = || {
+            let mut buf = [0; 100];
+            let mut buf = ReadBuf::new(&mut buf);
+            Pin::new(&mut socket)
+                .poll_read(&mut Context::from_waker(&waker), &mut buf)
+                .is_ready()
+        };
+        in_a_short_turn(|| {
+            assert!(read());
+            let began = Instant::now();
+            while began.elapsed() < SHORT_TURN {
+                std::hint::spin_loop();
+            }
+            assert!(!read());
+            assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        });
+        assert!(read());
     }
 }
