@@ -89,21 +89,19 @@ deleted_and_loaded(Config) ->
 fifty_cycles(Config) ->
     {Traffic, Node} = busy_node(Config, [{ping_pong, 4}, {active, 3}, {upload, 2}, {churn, 2}]),
     Before = living(Node, Traffic),
-    cycle(Node, 1),
-    moves(Node, Traffic),
+    cycle(Node, Traffic, 1),
     Figures = process_figures(Node),
-    [cycle(Node, Generation) || Generation <- lists:seq(2, ?CYCLES)],
-    moves(Node, Traffic),
+    [cycle(Node, Traffic, Generation) || Generation <- lists:seq(2, ?CYCLES)],
     ?assertEqual(Before, living(Node, Traffic)),
     h2_case:until(fun() -> below(process_figures(Node), Figures) end),
     all_closed(Node, Traffic, []),
     os_node:stop(Node).
 
-cycle(Node, Generation) ->
+%% Who was about to call when the module was deleted must have called before it is deleted again.
+cycle(Node, Traffic, Generation) ->
     change(Node, ?NIF, Generation),
-    ok = os_node:call(Node, ?NIF, status, []),
     {module, ?NIF} = os_node:call(Node, new_code, reload, [?NIF]),
-    ok = os_node:call(Node, ?NIF, status, []).
+    moves(Node, Traffic).
 
 %% Threads, descriptors, mappings of the library. Streams that come and go have a descriptor each at most.
 process_figures(Node) ->

@@ -47,9 +47,11 @@ generation(Module) ->
 load(Module, Binary) ->
     code:load_binary(Module, code:which(Module), Binary).
 
-%% @doc Takes the module away and loads it again.
+%% @doc Takes the module away and loads it again. Not by `code:load_file/1': a call that comes in between loads the
+%% module too, and of two loads at the same time of a module with an on_load function OTP 25's code server never ends
+%% the second.
 -spec reload(module()) -> {module, module()} | {error, term()}.
 reload(Module) ->
     _ = code:delete(Module),
     _ = code:purge(Module),
-    code:load_file(Module).
+    code:ensure_loaded(Module).
