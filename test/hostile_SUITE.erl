@@ -390,7 +390,7 @@ flood(Frame, Opts, Config) ->
 
 %% The peer sends the frame until it is cut off; returns what a reader gets who waits meanwhile. It takes all that comes.
 flood(Frame, Stream, Conn, Config) ->
-    Reader = concurrently(fun() -> lists:last(drain(Stream)) end),
+    Reader = concurrently(fun() -> read_to_the_end(Stream) end),
     harmless(fun() ->
         Storm = {storm, batch(Frame), #{ms => ?FLOOD_MS, bytes => mb() * ?MIB}},
         [Outcome] = raw_peer:run(Conn, [Storm], 3 * ?FLOOD_MS),
@@ -401,6 +401,12 @@ flood(Frame, Stream, Conn, Config) ->
         gone(Stream),
         Result
     end, Config).
+
+read_to_the_end(Stream) ->
+    case recv(Stream) of
+        {error, _} = Error -> Error;
+        _ -> read_to_the_end(Stream)
+    end.
 
 %% Runs it and looks at what it costs: this node's memory, its processor time, and the neighbour's round trips.
 harmless(Fun, Config) ->
