@@ -175,15 +175,6 @@ identity() ->
 make_identity() ->
     case persistent_term:get({?MODULE, identity}, undefined) of
         undefined ->
-            %% Cases that run in parallel wait for one another's: four RSA keys take their time.
-            global:trans({?MODULE, self()}, fun make_identity/0, [node()]);
-        Identity ->
-            Identity
-    end.
-
-make_identity() ->
-    case persistent_term:get({?MODULE, identity}, undefined) of
-        undefined ->
             Identity = identity(#{}),
             persistent_term:put({?MODULE, identity}, Identity),
             Identity;
