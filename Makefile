@@ -96,7 +96,7 @@ dialyzer:
 nightly: setup-test
 	LEAK_OPENS=200000 $(REBAR3) ct --suite test/leak_SUITE
 	LOAD_STREAMS=5000 LOAD_SECONDS=600 $(REBAR3) ct --suite test/load_SUITE
-	SCHEDULER_SECONDS=60 $(REBAR3) ct --suite test/scheduler_SUITE
+	SCHEDULER_SECONDS=20 $(REBAR3) ct --suite test/scheduler_SUITE
 
 # The rest ----------------------------------------------------------------------------------------
 

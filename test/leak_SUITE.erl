@@ -84,7 +84,10 @@ balanced(Fun, Count) ->
     repeat(Fun, Peers, min(Count, ?DEFAULT_OPENS)),
     settle(fun() -> streams() =:= 0 end),
     collect(),
+    %% Printing loads code too, with its atoms.
+    ct:pal("warm   ~p", [figures()]),
     Before = figures(),
+    ct:pal("before ~p", [Before]),
     {Micros, ok} = timer:tc(fun() -> repeat(Fun, Peers, Count) end),
     ct:pal("~b opens in ~b ms", [Count, Micros div 1000]),
     %% Each as low as it was; the VM itself comes and goes by a few, and code loaded late brings atoms.
@@ -97,7 +100,7 @@ balanced(Fun, Count) ->
     %% Allocators come and go by some MiB of their own. In a nightly run of 200,000 opens 32 MiB are 160 bytes for each:
     %% less than anything that could be forgotten.
     collect(),
-    ct:pal("before ~p~nafter  ~p", [Before, figures()]),
+    ct:pal("after ~p", [figures()]),
     Grown = h2_case:rss() - maps:get(rss, Before),
     ?assert(Grown < 32 * 1048576, {grown_by, Grown}),
     [ok = raw_peer:stop(Peer) || Peer <- maps:values(maps:remove(refused, Peers))],

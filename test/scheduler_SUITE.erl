@@ -98,7 +98,7 @@ info_and_setopts(_Config) ->
 
 %% It starts the engine's threads.
 first_stream_of_a_node(_Config) ->
-    least_of(3, fun() ->
+    least_of(?TRIES, fun() ->
         {ok, Peer, _Node} = peer:start_link(#{connection => standard_io, args => ["-pa" | code:get_path()]}),
         Times = peer:call(Peer, ?MODULE, first_stream, [], 60000),
         peer:stop(Peer),
@@ -190,7 +190,7 @@ short_frames(Count) -> binary:copy(<<1:24, 0, 0, 1:32, "x">>, Count).
 none_under_load(_Config) ->
     Server = embedded_server:start(),
     Seconds = list_to_integer(os:getenv("SCHEDULER_SECONDS", "6")),
-    try least_of(3, fun() -> measured(fun() -> nif_load:run(Server, Seconds) end) end)
+    try least_of(?TRIES, fun() -> measured(fun() -> nif_load:run(Server, Seconds) end) end)
     after embedded_server:stop(Server)
     end.
 
@@ -220,22 +220,19 @@ url(Port) -> iolist_to_binary(["https://127.0.0.1:", integer_to_list(Port)]).
 
 bounded(Fun) -> least_of(?TRIES, fun() -> measured(Fun) end).
 
-%% A function that breaks the rule by what it is given breaks it every time.
-least_of(Tries, Measure) -> least_of(Tries, Measure, []).
+%% A function that breaks the rule by what it is given breaks it every time; an interrupt, or a host that gives the virtual
+%% machine's core to another, meets now this one and now that.
+least_of(Tries, Measure) -> least_of(Tries, Measure, #{}).
 
-least_of(0, _Measure, Failed) ->
-    least(Failed);
-least_of(Tries, Measure, Failed) ->
-    Times = Measure(),
-    case longest(Times) of
-        {Max, _} when Max < ?LIMIT_US -> least([Times | Failed]);
-        _ -> least_of(Tries - 1, Measure, [Times | Failed])
+least_of(Left, Measure, Before) ->
+    #{normal := Normal} = Times = Measure(),
+    ct:pal("~ts", [table(Times)]),
+    Longest = maps:map(fun(Function, #{cpu := #{max := Max}}) -> min(Max, maps:get(Function, Before, Max)) end, Normal),
+    case maps:filter(fun(_Function, Max) -> Max >= ?LIMIT_US end, Longest) of
+        None when None =:= #{} -> ok;
+        _ when Left > 1 -> least_of(Left - 1, Measure, Longest);
+        Always -> ?assertEqual(#{}, Always)
     end.
-
-least(Measured) ->
-    [ct:pal("~ts", [table(Times)]) || Times <- Measured],
-    Longest = lists:min([longest(Times) || Times <- Measured]),
-    ?assertMatch({Max, _} when Max < ?LIMIT_US, Longest).
 
 measured(Fun) ->
     ok = hackney_native:nif_times(start),
@@ -243,9 +240,6 @@ measured(Fun) ->
     ok = hackney_native:nif_times(stop),
     {ok, Times} = hackney_native:nif_times(),
     Times.
-
-longest(#{normal := Normal}) ->
-    lists:max([{Max, Function} || {Function, #{cpu := #{max := Max}}} <- maps:to_list(Normal)]).
 
 table(#{normal := Normal, dirty := Dirty}) ->
     [io_lib:format("~-20s ~9s ~28s ~28s~n", ["us", "calls", "CPU p50, p99, max", "wall p50, p99, max"]),
