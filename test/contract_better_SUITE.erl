@@ -21,7 +21,7 @@ groups() ->
      {delivery, [parallel],
       [goaway_spares_the_served, once_error_between_messages, once_error_while_passive,
        closed_between_messages, active_n, active_n_adds_up, active_n_takes_from_the_queue,
-       active_n_down_to_zero, active_n_out_of_range, no_process_on_the_data_path,
+       active_n_down_to_zero, active_n_ends_with_the_stream, active_n_out_of_range, no_process_on_the_data_path,
        informational_off, informational_on, h2c]},
      {sending, [parallel],
       [any_size_when_nothing_is_queued, send_timeout_expires, send_timeout_waits,
@@ -220,6 +220,14 @@ active_n_takes_from_the_queue(_Config) ->
     ?assertEqual([{response, 200, []}, {data, <<1>>}, {data, <<2>>}, passive],
                  [active(Stream) || _ <- [1, 2, 3, 4]]),
     ?assertEqual({data, <<3>>}, recv(Stream)).
+
+%% The last message of a stream is the last, even if it is the last of N.
+active_n_ends_with_the_stream(_Config) ->
+    {Stream, Conn} = open([{active, 2}]),
+    [ok] = raw_peer:run(Conn, [{headers, 1, [{<<":status">>, <<"200">>}], fin}]),
+    ?assertEqual([{response, 200, []}, done], [active(Stream) || _ <- [1, 2]]),
+    _ = gone(Stream),
+    silent(Stream).
 
 active_n_down_to_zero(_Config) ->
     {Stream, _Conn} = open([{active, 3}]),

@@ -18,7 +18,8 @@ groups() ->
        recv_in_active_modes]},
      {active, [parallel],
       [active_true_from_the_start, switch_to_true_flushes, active_once, once_takes_from_the_queue,
-       back_to_passive, abnormal_end_is_told, plain_close_is_told, nothing_after_close]},
+       back_to_passive, readers_take_nothing_from_the_owner, abnormal_end_is_told,
+       plain_close_is_told, nothing_after_close, nothing_after_close_by_a_later_switch]},
      {ownership, [parallel],
       [others_may_use_it, controlling_process_moves_delivery, controlling_process_moves_the_link,
        controlling_process_checks, owners_death_when_idle, owners_death_while_connecting,
@@ -170,6 +171,19 @@ back_to_passive(_Config) ->
     ?assertEqual([{data, <<"x">>}, done, {error, closed}], drain(Stream)),
     silent(Stream).
 
+%% All is there, the end too, and on its way to the owner: a reader that comes just now finds nothing of it.
+readers_take_nothing_from_the_owner(_Config) ->
+    [begin
+         {Stream, Conn} = open(),
+         respond(Conn),
+         [ok] = raw_peer:run(Conn, [{data, 1, <<"x">>, fin}]),
+         until(fun() -> {ok, #{recv_queue_messages := N}} = hackney_native:h2_info(Stream), N =:= 3 end),
+         ok = hackney_native:h2_setopts(Stream, [{active, true}]),
+         Early = hackney_native:h2_recv(Stream, 0),
+         ?assert(lists:member(Early, [{error, {active_mode, true}}, {error, closed}]), Early),
+         ?assertEqual([{response, 200, []}, {data, <<"x">>}, done], [active(Stream) || _ <- [1, 2, 3]])
+     end || _ <- lists:seq(1, 20)].
+
 abnormal_end_is_told(_Config) ->
     {Stream, Conn} = open([{active, true}]),
     respond(Conn),
@@ -187,6 +201,17 @@ plain_close_is_told(_Config) ->
     [ok] = raw_peer:run(Conn, [close]),
     ?assertEqual({closed, closed}, active(Stream)),
     gone(Stream),
+    silent(Stream).
+
+%% What a passive stream had received stays for readers: a switch does not send it to the owner.
+nothing_after_close_by_a_later_switch(_Config) ->
+    {Stream, Conn} = open(),
+    respond(Conn),
+    until(fun() -> {ok, #{recv_queue_messages := N}} = hackney_native:h2_info(Stream), N =:= 1 end),
+    ok = hackney_native:h2_close(Stream),
+    [?assertEqual({error, closed}, hackney_native:h2_setopts(Stream, [{active, Active}])) || Active <- [true, once, 1, -1, false]],
+    ?assertEqual([{response, 200, []}, {error, closed}], drain(Stream)),
+    _ = gone(Stream),
     silent(Stream).
 
 nothing_after_close(_Config) ->

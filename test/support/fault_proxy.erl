@@ -10,7 +10,7 @@
 %%% | `half_close'     | FIN in this direction; what comes after is thrown away. The other one goes on    |
 %%% | `reset'          | RST to both sides                                                               |
 %%% | `stall'          | forwards nothing more in this direction, reads nothing more, until `resume'      |
-%%% | `resume'         | goes on after `stall', with nothing lost                                         |
+%%% | `resume'         | goes on after `stall', with nothing lost; a stall that was planned does not come  |
 %%% | `{trickle, N}'   | the next N bytes one by one, each in a segment of its own                        |
 %%% | `{delay, Ms}'    | holds each piece back for so long, from now on; 0 ends it                        |
 %%% | `corrupt'        | inverts the next byte                                                            |

@@ -116,8 +116,10 @@ source_ended(#pump{to = To, other = Other} = Pump) ->
     Other ! other_ended,
     Pump#pump{ended = true}.
 
-now(resume, #pump{flow = stalled, held = Held} = Pump) ->
-    forward(Held, Pump#pump{flow = open, held = <<>>});
+now(resume, #pump{plan = Plan} = Pump) ->
+    resumed(Pump#pump{plan = [Planned || {_, Fault} = Planned <- Plan, Fault =/= stall]});
+now(stall, #pump{flow = stalled} = Pump) ->
+    Pump;
 now(_Fault, #pump{flow = discarding} = Pump) ->
     Pump;
 now(Fault, #pump{flow = Flow, held = Held} = Pump) ->
@@ -125,6 +127,9 @@ now(Fault, #pump{flow = Flow, held = Held} = Pump) ->
         #pump{flow = open} = Pump1 when Flow =:= stalled -> Pump1#pump{flow = stalled, held = Held};
         Pump1 -> Pump1
     end.
+
+resumed(#pump{flow = stalled, held = Held} = Pump) -> forward(Held, Pump#pump{flow = open, held = <<>>});
+resumed(Pump) -> Pump.
 
 discard(Pump) ->
     Pump#pump{flow = discarding, held = <<>>}.

@@ -36,6 +36,8 @@ pub(crate) struct Inbox {
     end: Option<EndReason>,
     /// The reader or owner knows of the end, or wants to hear nothing more.
     told: bool,
+    /// The user has closed the stream: the owner is posted nothing more, whatever mode is asked for.
+    closed: bool,
 }
 
 /// The queue's bound was passed.
@@ -53,6 +55,7 @@ impl Inbox {
             passive_due: false,
             end: None,
             told: false,
+            closed: false,
         }
     }
 
@@ -121,6 +124,7 @@ impl Inbox {
     pub(crate) fn close(&mut self) -> VecDeque<Message> {
         self.end(EndReason::Closed);
         self.told = true;
+        self.closed = true;
         self.passive_due = false;
         if self.mode != Mode::Passive {
             self.mode = Mode::Passive;
@@ -177,7 +181,8 @@ impl Inbox {
                 Mode::Count(n) if n > 1 => self.mode = Mode::Count(n - 1),
                 Mode::Count(_) => {
                     self.mode = Mode::Passive;
-                    self.passive_due = true;
+                    // The end is the last that is told, and says more.
+                    self.passive_due = message != Message::Done;
                 }
                 Mode::Active | Mode::Passive => {}
             }
@@ -198,6 +203,11 @@ impl Inbox {
     /// A reader that looks now finds a message or the end.
     pub(crate) fn is_readable(&self) -> bool {
         !self.queue.is_empty() || self.end.is_some()
+    }
+
+    /// What is queued, and the end if it is still to be told, go to the owner: no reader may take it.
+    pub(crate) fn is_for_owner(&self) -> bool {
+        self.mode != Mode::Passive && !(self.end.is_some() && self.told && self.queue.is_empty())
     }
 
     /// [`Inbox::next_notice`] would give something.
@@ -221,6 +231,9 @@ impl Inbox {
 
     /// Sets the mode as asked; see [`ModeChange`].
     pub(crate) fn set_mode(&mut self, change: ModeChange) -> Result<(), ModeError> {
+        if self.closed || self.is_drained() {
+            return Err(ModeError::Closed);
+        }
         self.mode = match change {
             ModeChange::Set(mode) => {
                 self.passive_due = false;
@@ -306,6 +319,15 @@ mod tests {
     }
 
     #[test]
+    fn done_is_the_last_notice_of_a_count_too() {
+        let mut inbox = Inbox::new(Mode::Count(1), 100);
+        inbox.push(Message::Done).unwrap();
+        assert_eq!(inbox.next_notice(), Some(Notice::Message(Message::Done)));
+        assert_eq!(inbox.next_notice(), None);
+        assert!(inbox.is_drained());
+    }
+
+    #[test]
     fn done_is_the_last_notice() {
         let mut inbox = Inbox::new(Mode::Active, 100);
         inbox.push(Message::Done).unwrap();
@@ -313,6 +335,21 @@ mod tests {
         assert_eq!(inbox.next_notice(), Some(Notice::Message(Message::Done)));
         assert_eq!(inbox.next_notice(), None);
         assert!(inbox.is_drained());
+    }
+
+    #[test]
+    fn what_the_owner_has_not_been_posted_yet_is_no_readers() {
+        let mut inbox = Inbox::new(Mode::Passive, 100);
+        inbox.push(data(1)).unwrap();
+        inbox.end(EndReason::GoAway(0));
+        assert!(!inbox.is_for_owner());
+        inbox.set_mode(ModeChange::Set(Mode::Active)).unwrap();
+        for notice in [Notice::Message(data(1)), Notice::Error(EndReason::GoAway(0))] {
+            assert!(inbox.is_for_owner());
+            assert_eq!(inbox.next_notice(), Some(notice));
+        }
+        assert!(!inbox.is_for_owner());
+        assert_eq!(inbox.told_end(), Some(EndReason::GoAway(0)));
     }
 
     #[test]
@@ -339,6 +376,10 @@ mod tests {
         passive.push(data(1)).unwrap();
         assert!(passive.close().is_empty());
         assert!(!passive.is_drained());
+        for change in [ModeChange::Set(Mode::Active), ModeChange::Add(-1)] {
+            assert_eq!(passive.set_mode(change), Err(ModeError::Closed));
+            assert_eq!(passive.next_notice(), None);
+        }
         assert_eq!(passive.pop(), Some(data(1)));
         assert!(passive.is_drained());
 

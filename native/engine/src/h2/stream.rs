@@ -214,7 +214,7 @@ impl<O: Outlet> Stream<O> {
         loop {
             let mut state = self.state.lock();
             let mode = state.inbox.mode();
-            if mode != Mode::Passive && !state.inbox.is_ended() {
+            if state.inbox.is_for_owner() {
                 return Err(RecvError::ActiveMode(mode));
             }
             if state.inbox.next_fields() > most_fields {
@@ -284,10 +284,7 @@ impl<O: Outlet> Stream<O> {
     /// See [`ModeError`].
     pub fn set_mode(self: &Arc<Self>, change: ModeChange) -> Result<(), ModeError> {
         let mut state = self.state.lock();
-        if state.inbox.is_drained() {
-            return Err(ModeError::Closed);
-        }
-        if state.phase != Phase::Open {
+        if state.phase != Phase::Open && !state.inbox.is_ended() {
             return Err(ModeError::NotConnected);
         }
         state.inbox.set_mode(change)?;
