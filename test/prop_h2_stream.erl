@@ -10,7 +10,7 @@
 
 -include_lib("proper/include/proper.hrl").
 
--export([prop_commands/1, verdict/2]).
+-export([prop_commands/1, prop_concurrent/1]).
 -export([initial_state/0, command/1, precondition/2, next_state/3, postcondition/3]).
 
 %% The state of the model: what commands are possible, and what was observed so far.
@@ -99,10 +99,8 @@ precondition(_, _) ->
 next_state(#model{seen = Seen} = Model, Observation, {call, _, Call, Args}) ->
     (transition(Call, Args, Model))#model{seen = [{Call, Args, Observation} | Seen]}.
 
-transition(open, [Spec], Model) ->
-    #{transport := Transport} = Spec,
-    Setting = (maps:with([transport, flow_control, active], Spec))#{max_send_buffer => h2_rig:max_send_buffer()},
-    Model#model{phase = open, transport = Transport, setting = Setting};
+transition(open, [#{transport := Transport} = Spec], Model) ->
+    Model#model{phase = open, transport = Transport, setting = setting(Spec)};
 transition(close, _, #model{phase = open} = Model) -> Model#model{phase = closed};
 transition(owner_dies, _, Model) -> Model#model{phase = orphaned};
 transition(start_reader, [Timeout], Model) -> Model#model{reader = Timeout};
@@ -110,21 +108,20 @@ transition(join_reader, _, Model) -> Model#model{reader = none};
 transition(kill_reader, _, Model) -> Model#model{reader = none};
 transition(_, _, Model) -> Model.
 
+setting(Spec) ->
+    (maps:with([transport, flow_control, active], Spec))#{max_send_buffer => h2_rig:max_send_buffer()}.
+
 %% ---- postconditions --------------------------------------------------------------------------
 
 %% All of them are the contract's.
 postcondition(Model, Call, Observation) ->
     #model{setting = Setting, seen = Seen} = next_state(Model, Observation, Call),
-    verdict(Setting, lists:reverse(Seen)) =:= allowed.
-
-%% @doc Whether the contract allows these events in this order; if not, the first that it forbids, and what was true before.
--spec verdict(h2_contract:setting(), [h2_contract:event()]) -> allowed | {forbidden, h2_contract:event(), [h2_contract:facts()]}.
-verdict(Setting, Events) ->
-    case accept(Events, h2_contract:new(Setting)) of
-        {forbidden, _, _} = Forbidden -> Forbidden;
-        _ -> allowed
+    case accept(lists:reverse(Seen), h2_contract:new(Setting)) of
+        {forbidden, _, _} -> false;
+        _Possible -> true
     end.
 
+%% All that may be true after the events, or the first that the contract forbids, and what was true before it.
 accept([], Possible) ->
     Possible;
 accept([Event | Events], Possible) ->
@@ -139,38 +136,60 @@ accept([Event | Events], Possible) ->
 -spec prop_commands(h2_rig:world()) -> proper:test().
 prop_commands(World) ->
     ?FORALL(Commands, more_commands(2, commands(?MODULE)),
-            begin
-                Before = h2_leak:figures(),
-                ok = h2_rig:start(World),
+            with_rig(World, fun() ->
                 {History, #model{setting = Setting, seen = Seen}, Result} = run_commands(?MODULE, Commands),
-                {Must, Finish} = case Result of ok -> h2_rig:finish(); _ -> {any, []} end,
-                Stray = h2_rig:stray(),
-                ok = h2_rig:stop(),
-                Left = catch h2_leak:settled(Before),
-                Verdict = finished(Must, Setting, lists:reverse(Seen, Finish)),
-                ?WHENFAIL(report(Commands, History, Result, #{finish => Verdict, stray => Stray, leaks => Left}),
-                          aggregate(command_names(Commands),
-                                    Result =:= ok andalso Verdict =:= allowed andalso Stray =:= [] andalso Left =:= ok))
-            end).
+                Possible = accept(lists:reverse(Seen), [Facts || Setting =/= undefined, Facts <- h2_contract:new(Setting)]),
+                {Result =:= ok, Possible, [Result | [Observation || {_Model, Observation} <- History]]}
+            end)).
 
-finished(_Must, undefined, []) ->
+%% @doc A sender, a reader, and somebody who meddles, all at the same time.
+-spec prop_concurrent(h2_rig:world()) -> proper:test().
+prop_concurrent(World) ->
+    ?FORALL({Spec, Scripts}, concurrent(),
+            with_rig(World, fun() ->
+                Opened = accept([{open, [Spec], h2_rig:open(Spec)}], h2_contract:new(setting(Spec))),
+                Lines = [Line || h2_rig:stream() =/= undefined, Line <- h2_crowd:run(Scripts)],
+                Possible = h2_crowd:possible(Lines, Opened),
+                {Possible =/= [], Possible, [Opened | Lines]}
+            end)).
+
+concurrent() ->
+    ?LET(Spec, spec(),
+         {Spec#{plan := [], connect_timeout := 10000},
+          [list({send, [size(), frequency([{15, nofin}, {1, fin}]), block()]}),
+           list(frequency([{4, {recv, [oneof([0, 5, 30])]}}, {1, {consume, [all]}}])),
+           list(frequency([{6, {setopts, [oneof([false, false, true, once, 1, 2, -2])]}}, {1, {hand_over, []}}, {1, {info, []}},
+                           {1, ?LET(F, harmless(), {fault, [direction(), F]})},
+                           {1, ?LET(F, fatal(maps:get(transport, Spec)), {fault, [direction(), F]})},
+                           {1, {close, []}}]))]}).
+
+%% Runs it on a new rig, then reads the stream to its end, takes the rig down, and looks for what was left. The function returns
+%% whether all is well so far, what may be true then, and what to show if something is not.
+with_rig(World, Run) ->
+    Before = h2_leak:figures(),
+    ok = h2_rig:start(World),
+    {Fine, Possible, Seen} = Run(),
+    Ended = case Fine of true -> ends(Possible, h2_rig:finish()); false -> Possible end,
+    Stray = h2_rig:stray(),
+    ok = h2_rig:stop(),
+    Left = try h2_leak:settled(Before) catch error:What -> What end,
+    ?WHENFAIL(io:format("~nSeen:~n~P~nThe end: ~P~nStray: ~p~nLeft: ~p~n", [Seen, 400, Ended, 60, Stray, Left]),
+              Fine andalso Ended =:= allowed andalso Stray =:= [] andalso Left =:= ok).
+
+%% Whether the contract allows the last events, and the stream has the end that it must have.
+ends([], {any, []}) ->
     allowed;
-finished(Must, Setting, Events) ->
-    case accept(Events, h2_contract:new(Setting)) of
+ends(Possible, {Must, Events}) ->
+    case accept(Events, Possible) of
         {forbidden, _, _} = Forbidden -> Forbidden;
-        Possible ->
+        After ->
             Is = case Must of
-                     complete -> h2_contract:is_complete(Possible);
-                     over -> h2_contract:is_over(Possible);
+                     complete -> h2_contract:is_complete(After);
+                     over -> h2_contract:is_over(After);
                      any -> true
                  end,
             case Is of
                 true -> allowed;
-                false -> {must_be, Must, Possible}
+                false -> {must_be, Must, After}
             end
     end.
-
-report(Commands, History, Result, Rest) ->
-    io:format("~nCommands:~n  ~p~nResult: ~P~n", [Commands, Result, 40]),
-    [io:format("  ~P~n", [Seen, 30]) || {_Model, Seen} <- History],
-    io:format("~P~n", [Rest, 60]).

@@ -7,7 +7,7 @@
 -export([world/0, end_world/1, start/1, finish/0, stop/0, stray/0]).
 -export([open/1, send/3, send_trailers/0, recv/1, start_reader/1, join_reader/1, kill_reader/0, consume/1, setopts/1,
          hand_over/0, hand_over_to_the_dead/0, owner_dies/1, close/0, info/0, fault/2, resume/0, listen/0]).
--export([max_send_buffer/0, stream/0, owner/0]).
+-export([max_send_buffer/0, stream/0, connection/0, people/0, heard/0, note/1]).
 -export_type([world/0, spec/0]).
 
 %% Servers and proxies, for many rigs one after the other.
@@ -67,9 +67,28 @@ start(World) ->
 -spec stream() -> pid() | undefined.
 stream() -> (rig())#rig.stream.
 
-%% @doc Who owns it.
--spec owner() -> pid().
-owner() -> (rig())#rig.owner.
+%% @doc Its connection in the proxy.
+-spec connection() -> fault_proxy:connection() | undefined.
+connection() -> (rig())#rig.connection.
+
+%% @doc The owner and the heir.
+-spec people() -> {pid(), pid()}.
+people() ->
+    #rig{owner = Owner, heir = Heir} = rig(),
+    {Owner, Heir}.
+
+%% @doc What they were sent, each.
+-spec heard() -> [[h2_contract:notice()]].
+heard() ->
+    #rig{stream = Stream, owner = Owner, heir = Heir} = rig(),
+    [h2_actor:notices(Actor, Stream) || Actor <- [Owner, Heir]].
+
+%% @doc What others have done: the bytes that they have sent, read and given back, and whether the heir is the owner now.
+-spec note(#{sent := non_neg_integer(), got := non_neg_integer(), consumed := non_neg_integer(), inherited := boolean()}) -> ok.
+note(#{sent := Sent, got := Got, consumed := Consumed, inherited := Inherited}) ->
+    #rig{owner = Owner, heir = Heir} = Rig = rig(),
+    {NewOwner, NewHeir} = case Inherited of true -> {Heir, Owner}; false -> {Owner, Heir} end,
+    set(Rig#rig{sent = Sent, got = Got, consumed = Consumed, owner = NewOwner, heir = NewHeir}).
 
 %% @doc The send buffer's bound.
 -spec max_send_buffer() -> pos_integer().
@@ -245,7 +264,8 @@ finish() ->
             {any, []};
         #rig{reader = Reader, connection = Connection} ->
             Joined = [{kill_reader, [], kill_reader()} || Reader =/= undefined],
-            Resumed = [{resume, [], resume()}, {setopts, [false], setopts(false)}],
+            %% What the owner was sent has to be given back too.
+            Resumed = [{resume, [], resume()}, {setopts, [false], setopts(false)}, {consume, [all], consume(all)}],
             Read = end_our_side(),
             Must = case {fault_proxy:harmed(Connection), (rig())#rig.corrupted} of
                        {false, _} -> complete;
@@ -293,8 +313,7 @@ stop() ->
 %% @doc What lies where nothing may lie: with the heir, who was handed nothing, and with the owner of a stream that was closed.
 -spec stray() -> [h2_contract:notice()].
 stray() ->
-    #rig{stream = Stream, owner = Owner, heir = Heir} = rig(),
-    lists:append([h2_actor:notices(Actor, Stream) || Actor <- [Owner, Heir]]).
+    lists:append(heard()).
 
 %% ---- the rig ---------------------------------------------------------------------------------
 
