@@ -20,7 +20,7 @@ STEP_LOGS := _build/test/steps
 # In this order: what fails soonest first.
 STEPS := lint xref engine loom eunit ct dialyzer demo-run
 
-# The releases that test-otp-matrix runs, and what it makes on each.
+# The releases that test-otp-matrix runs, and what it makes on each (dialyzer is another it could).
 OTP_MATRIX ?= 27 29
 OTP_TARGETS ?= lint-erlang xref eunit ct
 

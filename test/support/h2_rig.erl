@@ -277,7 +277,8 @@ finish() ->
 
 %% As soon as there is room for that.
 end_our_side() ->
-    Sent = {send, [0, fin, default], Seen = send(0, fin, default)},
+    Seen = send(0, fin, default),
+    Sent = {send, [0, fin, default], Seen},
     case Seen of
         #{result := {error, send_buffer_full}} -> [Sent | read_on(fun end_our_side/0)];
         _ -> [Sent | read_on(fun read_to_the_end/0)]
