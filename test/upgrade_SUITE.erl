@@ -210,7 +210,7 @@ another_library_file(Config) ->
     moves(Node, Traffic),
     {module, ?NIF} = os_node:call(Node, new_code, reload, [?NIF]),
     ok = os_node:call(Node, ?NIF, status, []),
-    ?assertEqual({0, 0, 0}, os_node:call(Node, ?NIF, figures, [])),
+    ?assertMatch({ok, #{streams := 0, tasks := 0, threads := 0}}, os_node:call(Node, hackney_native, memory, [])),
     h2_case:until(fun() -> [{active, 3}] =:= living(Node, Traffic) end),
     works(Node, Config),
     [exit(Pid, kill) || {_, Pid} <- os_node:call(Node, traffic, living, [Traffic])],
@@ -266,7 +266,7 @@ living(Node, Traffic) ->
     [{Kind, N} || {Kind, _} <- traffic:kinds(), N <- [length([K || K <- Kinds, K =:= Kind])], N > 0].
 
 streams(Node) ->
-    {Streams, _Tasks, _Threads} = os_node:call(Node, ?NIF, figures, []),
+    {ok, #{streams := Streams}} = os_node:call(Node, hackney_native, memory, []),
     Streams.
 
 %% The application stops, and every owner that is left hears that its stream is closed.
