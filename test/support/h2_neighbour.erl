@@ -46,10 +46,10 @@ mark(_Neighbour) -> erlang:monotonic_time(microsecond).
 %% this returns, however long it takes.
 -spec since(neighbour(), mark()) -> #{rounds := pos_integer(), worst_us := non_neg_integer()}.
 since(#{pid := Pid}, Mark) ->
-    Times = gen_server_call(Pid, {since, Mark}),
+    Times = ask(Pid, {since, Mark}),
     #{rounds => length(Times), worst_us => lists:max(Times)}.
 
-gen_server_call(Pid, Request) ->
+ask(Pid, Request) ->
     Monitor = monitor(process, Pid),
     Pid ! {Request, self(), Monitor},
     receive
