@@ -4,7 +4,7 @@
 #   make demo URL=https://…  the same with any server (METHOD=get, CACERT=file.pem, INSECURE=1 also count)
 #   make test                everything that is checked; the summary stands at the end
 #   make test-otp-matrix     Common Test and EUnit on newer releases of Erlang/OTP (as root, or with sudo)
-#   make nightly             the tests that take long: leaks, load, schedulers
+#   make nightly             at length what `make test` touches on: about an hour and a half
 #   make bench               see bench/README.md
 
 SHELL := /bin/sh
@@ -25,7 +25,7 @@ OTP_MATRIX ?= 27 29
 OTP_TARGETS ?= lint-erlang xref eunit ct
 
 .PHONY: all compile demo demo-run test test-otp-matrix nightly setup-demo setup-test lint lint-erlang lint-rust xref engine \
-        loom eunit ct dialyzer bench doc clean
+        loom eunit ct dialyzer nightly-properties nightly-shutdown nightly-schedulers nightly-load nightly-leaks bench doc clean
 
 all: compile
 
@@ -58,10 +58,6 @@ test-otp-matrix: setup-test
 otp-%: compile
 	@CARGO='$(CARGO)' sh test/matrix/run.sh $* $(OTP_TARGETS)
 
-# What `make test' does a few times, many times.
-nightly: setup-test
-	SHUTDOWN_ROUNDS=100 $(REBAR3) ct --suite test/shutdown_SUITE
-
 lint: lint-erlang lint-rust
 
 lint-erlang:
@@ -92,11 +88,27 @@ ct:
 dialyzer:
 	$(REBAR3) dialyzer
 
-# At length what `make test` only touches on: some three quarters of an hour.
+# At length what `make test` only touches on -------------------------------------------------------
+
+NIGHTLY_STEPS := nightly-properties nightly-shutdown nightly-schedulers nightly-load nightly-leaks
+
 nightly: setup-test
-	LEAK_OPENS=200000 $(REBAR3) ct --suite test/leak_SUITE
-	LOAD_STREAMS=5000 LOAD_SECONDS=600 $(REBAR3) ct --suite test/load_SUITE
-	SCHEDULER_SECONDS=20 $(REBAR3) ct --suite test/scheduler_SUITE
+	@MAKE='$(MAKE)' sh test/run_steps.sh $(STEP_LOGS) $(NIGHTLY_STEPS)
+
+nightly-properties:
+	PROPERTY_RUNS=$${PROPERTY_RUNS:-10000} $(REBAR3) ct --suite test/property_SUITE
+
+nightly-shutdown:
+	SHUTDOWN_ROUNDS=$${SHUTDOWN_ROUNDS:-100} $(REBAR3) ct --suite test/shutdown_SUITE
+
+nightly-schedulers:
+	SCHEDULER_SECONDS=$${SCHEDULER_SECONDS:-20} $(REBAR3) ct --suite test/scheduler_SUITE
+
+nightly-load:
+	LOAD_STREAMS=$${LOAD_STREAMS:-5000} LOAD_SECONDS=$${LOAD_SECONDS:-600} $(REBAR3) ct --suite test/load_SUITE
+
+nightly-leaks:
+	LEAK_OPENS=$${LEAK_OPENS:-200000} $(REBAR3) ct --suite test/leak_SUITE
 
 # The rest ----------------------------------------------------------------------------------------
 

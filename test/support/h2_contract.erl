@@ -269,18 +269,21 @@ notices([], Possible) ->
 notices([Notice | Notices], Possible) ->
     notices(Notices, lists:usort([After || Facts <- Possible, After <- notice(Notice, Facts)])).
 
-%% Nothing in passive mode, nothing after the last message, nothing after h2_close. An order of one receiver is all that can be
-%% seen: how much the mode still allowed is kept with each message.
-notice(passive, #facts{passive_due = true, told = no} = Facts) ->
+%% Nothing in passive mode, nothing after the last message, nothing after h2_close.
+notice(passive, #facts{passive_due = true} = Facts) ->
     [Facts#facts{passive_due = false}];
 notice({message, Message}, #facts{mode = Mode} = Facts) when Mode =/= false ->
-    [delivered(After) || After <- message(Message, Facts)];
+    [last(Message, delivered(After)) || After <- message(Message, Facts)];
 notice({failed, Reason}, #facts{mode = Mode, told = no} = Facts) when Mode =/= false, Reason =/= closed ->
-    ended(Reason, Facts);
+    [last(done, After) || After <- ended(Reason, Facts)];
 notice(closed, #facts{mode = Mode, told = no} = Facts) when Mode =/= false ->
-    ended(closed, Facts);
+    [last(done, After) || After <- ended(closed, Facts)];
 notice(_, _) ->
     [].
+
+%% An owner who was sent the end is sent nothing after it. One who was not, as a reader took it, may be.
+last(done, Facts) -> Facts#facts{passive_due = false};
+last(_Message, Facts) -> Facts.
 
 delivered(#facts{mode = true} = Facts) -> Facts;
 delivered(#facts{mode = N} = Facts) when is_integer(N), N > 1 -> Facts#facts{mode = N - 1};
