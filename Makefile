@@ -5,6 +5,8 @@
 #   make test                everything that is checked; the summary stands at the end
 #   make test-otp-matrix     Common Test and EUnit on newer releases of Erlang/OTP (as root, or with sudo)
 #   make nightly             at length what `make test` touches on: about an hour and a half
+#   make fuzz                fuzz the engine, FUZZ_SECONDS=60 a target; see test/README.md
+#   make sanitize            the engine's tests under AddressSanitizer and ThreadSanitizer
 #   make bench               see bench/README.md
 
 SHELL := /bin/sh
@@ -18,14 +20,15 @@ APP_EBIN := _build/default/lib/hackney_native/ebin
 DEMO_EBIN := _build/demo
 STEP_LOGS := _build/test/steps
 # In this order: what fails soonest first.
-STEPS := lint xref engine loom eunit ct dialyzer demo-run
+STEPS := lint xref engine fuzz-replay loom eunit ct dialyzer demo-run
 
 # The releases that test-otp-matrix runs, and what it makes on each (dialyzer is another it could).
 OTP_MATRIX ?= 27 29
 OTP_TARGETS ?= lint-erlang xref eunit ct
 
 .PHONY: all compile demo demo-run test test-otp-matrix nightly setup-demo setup-test lint lint-erlang lint-rust xref engine \
-        loom eunit ct dialyzer nightly-properties nightly-shutdown nightly-schedulers nightly-load nightly-leaks bench doc clean
+        fuzz fuzz-replay sanitize sanitize-address sanitize-thread loom eunit ct dialyzer \
+        nightly-properties nightly-shutdown nightly-schedulers nightly-load nightly-leaks bench doc clean
 
 all: compile
 
@@ -66,6 +69,7 @@ lint-erlang:
 lint-rust:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) fmt --manifest-path native/fuzz/Cargo.toml --check
 
 xref:
 	$(REBAR3) xref
@@ -77,6 +81,46 @@ engine:
 # Every interleaving of the lock that inline driving hangs on.
 loom:
 	RUSTFLAGS='--cfg hackney_loom' CARGO_TARGET_DIR=target/loom $(CARGO) test --locked -p hackney_engine --lib baton
+
+# Fuzzing and sanitizers: test/README.md -----------------------------------------------------------
+
+FUZZ_TARGETS ?= scan request credentials conversation
+FUZZ_SECONDS ?= 60
+FUZZ_SANITIZER ?= address
+FUZZ_FOUND := _build/fuzz
+# The flags that sanitizers need are not stable; a stable compiler takes them when told that it is one of its makers who asks.
+UNSTABLE := RUSTC_BOOTSTRAP=1
+# Sanitizers want the target named, so that build scripts are built without them.
+HOST_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+
+# The inputs in native/fuzz/corpus, through the targets as plain functions: no sanitizer, no cargo-fuzz.
+fuzz-replay:
+	$(CARGO) test --manifest-path native/fuzz/Cargo.toml --no-default-features --locked --target-dir target
+
+# What is found on the way stays in $(FUZZ_FOUND) and is the beginning of the next run; the corpus that is kept is not touched.
+fuzz:
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	$(UNSTABLE) $(CARGO) fuzz build --fuzz-dir native/fuzz --target-dir target/fuzz --sanitizer $(FUZZ_SANITIZER)
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	    mkdir -p $(FUZZ_FOUND)/corpus/$$target $(FUZZ_FOUND)/findings; \
+	    echo "== $$target"; \
+	    target/fuzz/$(HOST_TARGET)/release/$$target $(FUZZ_FOUND)/corpus/$$target native/fuzz/corpus/$$target \
+	        -max_total_time=$(FUZZ_SECONDS) -max_len=800 -timeout=20 -artifact_prefix=$(FUZZ_FOUND)/findings/$$target- \
+	        -verbosity=0 -print_final_stats=1; \
+	done
+
+sanitize: sanitize-address sanitize-thread
+
+sanitize-address:
+	$(UNSTABLE) RUSTFLAGS='-Zsanitizer=address' CARGO_TARGET_DIR=target/asan \
+	    $(CARGO) test --locked -p hackney_engine --target $(HOST_TARGET) --lib --tests
+
+# The standard library has to be instrumented too, or what it orders looks like a race: built from its source, which
+# `rustup component add rust-src` brings.
+sanitize-thread:
+	$(UNSTABLE) RUSTFLAGS='-Zsanitizer=thread' \
+	    CARGO_TARGET_DIR=target/tsan \
+	    $(CARGO) test --locked -p hackney_engine --target $(HOST_TARGET) -Zbuild-std --lib --tests
 
 # Named, because rebar3 would look for the modules of src_erl/drop_in too, which are not compiled with the others.
 eunit:

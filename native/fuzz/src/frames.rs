@@ -52,7 +52,9 @@ pub(crate) fn parse(mut bytes: &[u8]) -> (Vec<Frame<'_>>, &[u8]) {
 
 /// Appends a frame.
 pub(crate) fn write(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).expect("no input is that long").to_be_bytes();
+    let length = u32::try_from(payload.len())
+        .expect("no input is that long")
+        .to_be_bytes();
     out.extend([length[1], length[2], length[3], kind, flags]);
     out.extend(stream.to_be_bytes());
     out.extend(payload);
@@ -60,7 +62,10 @@ pub(crate) fn write(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload
 
 /// The number in the first four bytes.
 pub(crate) fn number(bytes: &[u8]) -> u32 {
-    bytes.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))
+    bytes
+        .iter()
+        .take(4)
+        .fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
 impl<'a> Frame<'a> {

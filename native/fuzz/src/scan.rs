@@ -80,15 +80,11 @@ fn bytes(pieces: &[Piece]) -> Vec<u8> {
                 frames::write(&mut out, kind::SETTINGS, 0, 0, &payload);
             }
             Piece::Update(stream, by) => {
-                frames::write(
-                    &mut out,
-                    kind::WINDOW_UPDATE,
-                    0,
-                    u32::from(*stream),
-                    &by.to_be_bytes(),
-                );
+                frames::write(&mut out, kind::WINDOW_UPDATE, 0, u32::from(*stream), &by.to_be_bytes());
             }
-            Piece::Long { kind, length } => frames::write(&mut out, kind % 12, 0, 1, &vec![*kind; usize::from(*length) * 16]),
+            Piece::Long { kind, length } => {
+                frames::write(&mut out, kind % 12, 0, 1, &vec![*kind; usize::from(*length) * 16])
+            }
             Piece::Raw(bytes) => out.extend(bytes),
         }
     }

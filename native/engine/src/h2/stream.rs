@@ -214,7 +214,8 @@ impl<O: Outlet> Stream<O> {
         loop {
             let mut state = self.state.lock();
             let mode = state.inbox.mode();
-            if state.inbox.is_for_owner() {
+            // The owner of a stream that never opened hears of that by the opening, and gets nothing posted.
+            if state.phase == Phase::Open && state.inbox.is_for_owner() {
                 return Err(RecvError::ActiveMode(mode));
             }
             if state.inbox.next_fields() > most_fields {
@@ -305,7 +306,10 @@ impl<O: Outlet> Stream<O> {
     /// what was queued in passive mode can still be read.
     pub fn close(self: &Arc<Self>) {
         let mut state = self.state.lock();
+        state.inbox.close();
+        // By its user before, or by the engine, which told the owner of it: then only that has to stop.
         if std::mem::replace(&mut state.closing, true) {
+            self.tell_if_drained(&state);
             return;
         }
         let much = state.outbox.queued() > 0;

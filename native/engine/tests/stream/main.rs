@@ -181,3 +181,14 @@ async fn a_stream_that_is_reset_before_it_opens_fails_and_says_no_more() {
         "the outlet is gone and said no more"
     );
 }
+
+/// On one thread, so that what the change of mode would post is still to be posted when the stream is closed.
+#[tokio::test]
+async fn nothing_is_posted_after_close_though_the_engine_stopped_first() {
+    let mut client = Client::open(target(server::start().await), options()).await;
+    client.stream.abort();
+    client.stream.set_mode(ModeChange::Set(Mode::Active)).unwrap();
+    client.stream.close();
+    client.lived(|life| matches!(life, Life::Drained)).await;
+    assert_eq!(client.notices_so_far(), 0);
+}

@@ -39,7 +39,11 @@ impl Heard {
             Message::Informational(status, _) => (self.stage == Stage::Head && *status < 200, Stage::Head),
             Message::Response(status, _) => (self.stage == Stage::Head && *status >= 200, Stage::Body),
             Message::Data(data) => {
-                assert!((1..=MAX_DATA).contains(&data.len()), "{} bytes in one piece", data.len());
+                assert!(
+                    (1..=MAX_DATA).contains(&data.len()),
+                    "{} bytes in one piece",
+                    data.len()
+                );
                 self.body.extend_from_slice(data);
                 (self.stage == Stage::Body, Stage::Body)
             }

@@ -101,15 +101,24 @@ fn the_peers_windows_were_kept(sent: &[Frame<'_>], received: &[Frame<'_>]) {
     let frame = most(received, setting::MAX_FRAME_SIZE, DEFAULT_FRAME);
     assert!(sent.iter().all(|sent| sent.payload.len() as u64 <= frame));
     let bytes = counted(sent.iter().filter(|frame| frame.kind == kind::DATA));
-    assert!(bytes <= DEFAULT_WINDOW + increments(received, 0), "beyond the connection's window");
+    assert!(
+        bytes <= DEFAULT_WINDOW + increments(received, 0),
+        "beyond the connection's window"
+    );
     let window = most(received, setting::INITIAL_WINDOW_SIZE, DEFAULT_WINDOW);
-    assert!(bytes <= window + increments(received, STREAM), "beyond the stream's window");
+    assert!(
+        bytes <= window + increments(received, STREAM),
+        "beyond the stream's window"
+    );
 }
 
 fn no_more_was_given_back_than_came(options: &StreamOptions, user: &User, sent: &[Frame<'_>], received: &[Frame<'_>]) {
     let data = || received.iter().filter(|frame| frame.kind == kind::DATA);
     let opened = u64::from(options.connection.connection_window_size) - DEFAULT_WINDOW;
-    assert!(increments(sent, 0) <= opened + counted(data()), "more for the connection");
+    assert!(
+        increments(sent, 0) <= opened + counted(data()),
+        "more for the connection"
+    );
     let of_stream = || data().filter(|frame| frame.stream == STREAM);
     let padding = of_stream().map(|frame| frame.payload.len() - frame.body().map_or(0, <[u8]>::len));
     // Padding is nobody's to read: h2 gives it back by itself.
@@ -118,5 +127,8 @@ fn no_more_was_given_back_than_came(options: &StreamOptions, user: &User, sent: 
         FlowControl::Auto => user.heard.body.len(),
         FlowControl::Manual => user.consumed,
     };
-    assert!(increments(sent, STREAM) <= read as u64 + padding, "more for the stream than was read");
+    assert!(
+        increments(sent, STREAM) <= read as u64 + padding,
+        "more for the stream than was read"
+    );
 }
