@@ -180,7 +180,7 @@ impl<O: Outlet> Stream<O> {
     /// Has `waiter` woken when `size` bytes may have room, or the stream ends. False when there is no need to wait.
     pub fn await_room(&self, size: usize, waiter: impl FnOnce() -> O::Waiter) -> bool {
         let mut state = self.state.lock();
-        let wait = !state.inbox.is_ended() && state.outbox.is_open() && !state.outbox.has_room(size);
+        let wait = !state.sender_should_look(size);
         if wait {
             state.senders.push((size, waiter()));
         }
@@ -480,7 +480,7 @@ impl<O: Outlet> State<O> {
     pub(super) fn wants_delivery(&self) -> bool {
         self.reader_should_look()
             || self.inbox.has_notice()
-            || self.senders.iter().any(|(size, _)| self.outbox.has_room(*size))
+            || self.senders.iter().any(|(size, _)| self.sender_should_look(*size))
     }
 
     /// A waiter that should look again: the reader, or the first sender in line for whom there is room.
@@ -488,8 +488,16 @@ impl<O: Outlet> State<O> {
         if self.reader_should_look() {
             return self.reader.take();
         }
-        let first = self.senders.iter().position(|(size, _)| self.outbox.has_room(*size))?;
+        let first = self
+            .senders
+            .iter()
+            .position(|(size, _)| self.sender_should_look(*size))?;
         Some(self.senders.remove(first).1)
+    }
+
+    /// There is room, or there never will be: the peer has ended the stream, or our side is ended.
+    fn sender_should_look(&self, size: usize) -> bool {
+        self.inbox.is_ended() || !self.outbox.is_open() || self.outbox.has_room(size)
     }
 
     fn reader_should_look(&self) -> bool {

@@ -160,9 +160,12 @@ async fn closing_is_heard_by_nobody_and_frees_the_connection() {
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const RST_STREAM_CANCEL: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
 
+/// `:status 200` with END_STREAM.
+const WHOLE_RESPONSE: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_reset_as_it_opens_opens_first_and_ends_then() {
-    let port = server::answer([SETTINGS, RST_STREAM_CANCEL].concat()).await;
+    let port = server::answer(vec![(server::HEADERS, [SETTINGS, RST_STREAM_CANCEL].concat())]).await;
     let mut client = Client::open(target(port), options()).await;
     client.lived(|life| matches!(life, Life::Ended)).await;
     assert_eq!(client.recv().await, Err(RecvError::Ended(EndReason::Reset(8))));
@@ -171,7 +174,7 @@ async fn a_stream_that_is_reset_as_it_opens_opens_first_and_ends_then() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_reset_before_it_opens_fails_and_says_no_more() {
-    let port = server::answer(RST_STREAM_CANCEL.to_vec()).await;
+    let port = server::answer(vec![(server::HEADERS, RST_STREAM_CANCEL.to_vec())]).await;
     let mut client = Client::opening(target(port), options());
     let life = client.next_life().await;
     assert!(matches!(life, Life::Failed(_)), "{life:?}");
@@ -191,4 +194,18 @@ async fn nothing_is_posted_after_close_though_the_engine_stopped_first() {
     client.stream.close();
     client.lived(|life| matches!(life, Life::Drained)).await;
     assert_eq!(client.notices_so_far(), 0);
+}
+
+/// On one thread, so that the sender waits before the response comes. The server opens no window for the rest.
+#[tokio::test]
+async fn a_sender_that_waits_for_room_hears_that_the_response_has_ended() {
+    let script = vec![
+        (server::HEADERS, SETTINGS.to_vec()),
+        (server::DATA, WHOLE_RESPONSE.to_vec()),
+    ];
+    let client = Client::open(target(server::answer(script).await), options()).await;
+    client.stream.send(Payload::Copied(&[0; 1 << 20]), false).unwrap();
+    client.room(1 << 20).await;
+    let after = client.stream.send(Payload::Copied(b"more"), false);
+    assert_eq!(after, Err(SendError::Closed));
 }

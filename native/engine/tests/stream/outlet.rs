@@ -106,6 +106,12 @@ impl Client {
         async move { timeout(DEADLINE, woken.notified()).await.expect("woken") }
     }
 
+    /// Waits as a sender of `size` bytes does; there must be no room for them yet.
+    pub(crate) async fn room(&self, size: usize) {
+        assert!(self.stream.await_room(size, || 1));
+        timeout(DEADLINE, self.woken.notified()).await.expect("woken");
+    }
+
     pub(crate) fn panic_at_next_wake(&self) {
         self.panic.store(true, SeqCst);
     }

@@ -16,8 +16,9 @@ use crate::DEADLINE;
 
 /// Bytes of the client's preface (RFC 9113, 3.4).
 const PREFACE_LEN: usize = 24;
-/// The frame type (RFC 9113, 6.2).
-const HEADERS: u8 = 0x1;
+/// Frame types (RFC 9113, 6.1 and 6.2).
+pub(crate) const DATA: u8 = 0x0;
+pub(crate) const HEADERS: u8 = 0x1;
 
 /// Connections that have ended, by port.
 static CLOSED: LazyLock<Mutex<HashMap<u16, watch::Receiver<usize>>>> = LazyLock::new(Mutex::default);
@@ -62,23 +63,26 @@ async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let _ = sending.send_trailers(HeaderMap::new());
 }
 
-/// The port of a server that waits for one request and answers it with these bytes, in one piece, whatever they are.
-pub(crate) async fn answer(bytes: Vec<u8>) -> u16 {
+/// The port of a server that takes one connection, waits for a frame of each of these types and answers it with these bytes, in one
+/// piece, whatever they are.
+pub(crate) async fn answer(script: Vec<(u8, Vec<u8>)>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         socket.read_exact(&mut [0; PREFACE_LEN]).await.unwrap();
-        loop {
-            let mut header = [0; 9];
-            socket.read_exact(&mut header).await.unwrap();
-            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
-            socket.read_exact(&mut vec![0; length as usize]).await.unwrap();
-            if header[3] == HEADERS {
-                break;
+        for (kind, bytes) in script {
+            loop {
+                let mut header = [0; 9];
+                socket.read_exact(&mut header).await.unwrap();
+                let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+                socket.read_exact(&mut vec![0; length as usize]).await.unwrap();
+                if header[3] == kind {
+                    break;
+                }
             }
+            socket.write_all(&bytes).await.unwrap();
         }
-        socket.write_all(&bytes).await.unwrap();
         // Until the client hangs up.
         let _ = socket.read_to_end(&mut Vec::new()).await;
     });
