@@ -76,6 +76,8 @@ pub fn handle(workers: usize) -> Result<Handle, NotRunning> {
         .on_thread_stop(|| {
             THREADS.fetch_sub(1, Ordering::Relaxed);
         })
+        // Others on this core go first: what they still send is then found in the same batch.
+        .on_thread_park(std::thread::yield_now)
         .enable_io()
         .enable_time()
         .build()?;
