@@ -279,7 +279,9 @@ upload(Config) ->
         {Stream, Connection} = open(servers(Config), Transport, "/sink", [], [{up, ?MIDWAY, Fault}]),
         ?assertEqual({error, closed}, upload(Stream, ?DOWNLOAD)),
         {error, Reason} = h2_case:recv(Stream),
-        ?assert(is_end(Fault, Transport, Reason), {Transport, Fault, Reason}),
+        %% A server that has told us of a wrong byte hangs up on what we go on sending, and that reset may overtake its alert.
+        Causes = [Fault | [reset || Fault =:= corrupt]],
+        ?assert(lists:any(fun(Cause) -> is_end(Cause, Transport, Reason) end, Causes), {Transport, Fault, Reason}),
         ?assert(fault_proxy:harmed(Connection)),
         ended(Stream, passive)
     end) || Transport <- ?TRANSPORTS, Fault <- [cut, half_close, reset] ++ [corrupt || Transport =:= tls]].

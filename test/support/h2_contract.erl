@@ -244,7 +244,9 @@ ended(Reason, #facts{told = no} = Facts) ->
 
 may_end(closed, #facts{phase = Phase}) when Phase =:= closed; Phase =:= orphaned -> true;
 may_end(Reason, #facts{faults = Faults, setting = #{transport := Transport}}) ->
-    lists:any(fun(Fault) -> fault_case:is_end(Fault, Transport, Reason) end, Faults -- harmless(Faults)).
+    %% A server that has told us of a wrong byte hangs up on what we go on sending, and that reset may overtake its alert.
+    Resets = [reset || lists:member(corrupt, Faults)],
+    lists:any(fun(Fault) -> fault_case:is_end(Fault, Transport, Reason) end, Resets ++ (Faults -- harmless(Faults))).
 
 harmless(Faults) ->
     [Fault || Fault <- Faults, is_tuple(Fault) orelse Fault =:= stall orelse Fault =:= resume].

@@ -32,7 +32,8 @@ run(Scripts) ->
     ok = h2_rig:note(#{sent => lists:sum([T#tally.sent || T <- Tallies]),
                        got => Got + lists:sum([T#tally.got || T <- Tallies]),
                        consumed => lists:sum([T#tally.consumed || T <- Tallies]),
-                       inherited => [] =/= [ok || Line <- Lines, {_, _, {hand_over, _, #{result := ok}}} <- Line]}),
+                       inherited => [] =/= [ok || Line <- Lines, {_, _, {hand_over, _, #{result := ok}}} <- Line],
+                       corrupted => [] =/= [ok || Line <- Lines, {_, _, {fault, [_, corrupt], _}} <- Line]}),
     Lines ++ Mail.
 
 result({Pid, Monitor}) ->

@@ -83,12 +83,14 @@ heard() ->
     #rig{stream = Stream, owner = Owner, heir = Heir} = rig(),
     [h2_actor:notices(Actor, Stream) || Actor <- [Owner, Heir]].
 
-%% @doc What others have done: the bytes that they have sent, read and given back, and whether the heir is the owner now.
--spec note(#{sent := non_neg_integer(), got := non_neg_integer(), consumed := non_neg_integer(), inherited := boolean()}) -> ok.
-note(#{sent := Sent, got := Got, consumed := Consumed, inherited := Inherited}) ->
+%% @doc What others have done: the bytes that they have sent, read and given back, whether the heir is the owner now, and whether
+%% a byte was inverted.
+-spec note(#{sent := non_neg_integer(), got := non_neg_integer(), consumed := non_neg_integer(), inherited := boolean(),
+             corrupted := boolean()}) -> ok.
+note(#{sent := Sent, got := Got, consumed := Consumed, inherited := Inherited, corrupted := Corrupted}) ->
     #rig{owner = Owner, heir = Heir} = Rig = rig(),
     {NewOwner, NewHeir} = case Inherited of true -> {Heir, Owner}; false -> {Owner, Heir} end,
-    set(Rig#rig{sent = Sent, got = Got, consumed = Consumed, owner = NewOwner, heir = NewHeir}).
+    set(Rig#rig{sent = Sent, got = Got, consumed = Consumed, owner = NewOwner, heir = NewHeir, corrupted = Corrupted}).
 
 %% @doc The send buffer's bound.
 -spec max_send_buffer() -> pos_integer().
