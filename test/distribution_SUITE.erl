@@ -19,15 +19,7 @@ all() ->
 
 init_per_suite(Config) ->
     h2_case:start(),
-    case is_alive() of
-        true ->
-            Config;
-        false ->
-            _ = os:cmd("epmd -daemon"),
-            Name = list_to_atom("hackney_native_" ++ os:getpid()),
-            {ok, _} = net_kernel:start(Name, #{name_domain => shortnames}),
-            [{started_distribution, true} | Config]
-    end.
+    [{started_distribution, os_node:distributed()} | Config].
 
 end_per_suite(Config) ->
     _ = proplists:get_value(started_distribution, Config, false) andalso net_kernel:stop(),

@@ -11,15 +11,10 @@
 %% @doc Starts the node. It lives until {@link stop/1}, not until the caller ends.
 -spec start() -> attacker().
 start() ->
-    Distribution = not is_alive(),
-    Distribution andalso distribute(),
+    Distribution = os_node:distributed(),
     {ok, Control, Node} = peer:start(#{name => peer:random_name(), args => ["-pa" | code:get_path()]}),
     {ok, _} = erpc:call(Node, application, ensure_all_started, [ssl]),
     #{node => Node, control => Control, distribution => Distribution}.
-
-distribute() ->
-    _ = os:cmd("epmd -daemon"),
-    {ok, _} = net_kernel:start(list_to_atom(peer:random_name()), #{name_domain => shortnames}).
 
 %% @doc Ends the node, and the distribution if it was started for it.
 -spec stop(attacker()) -> ok.

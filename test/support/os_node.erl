@@ -23,9 +23,10 @@ distributed() ->
         true ->
             false;
         false ->
+            %% It returns before the daemon listens.
             _ = os:cmd("epmd -daemon"),
-            Name = list_to_atom("hackney_native_" ++ os:getpid()),
-            {ok, _} = net_kernel:start(Name, #{name_domain => shortnames}),
+            h2_case:until(fun() -> element(1, net_adm:names(localhost)) =:= ok end),
+            {ok, _} = net_kernel:start(list_to_atom(peer:random_name()), #{name_domain => shortnames}),
             true
     end.
 
@@ -42,8 +43,9 @@ start(Parent, CodePath) ->
     ok = filelib:ensure_dir(filename:join(Dir, "x")),
     %% A limit of the system's own may forbid it; then the exit status is the evidence.
     Script = "ulimit -c unlimited 2>/dev/null; exec erl \"$@\"",
+    %% Of the directories after -pa the last becomes the first of the path.
     Args = ["-c", Script, "sh", naming(), Name, "-setcookie", atom_to_list(erlang:get_cookie()), "-hidden",
-            "-noshell", "-noinput", "-eval", "io:put_chars(\"READY\\n\")", "-pa" | CodePath],
+            "-noshell", "-noinput", "-eval", "io:put_chars(\"READY\\n\")", "-pa" | lists:reverse(CodePath)],
     Port = open_port({spawn_executable, "/bin/sh"},
                      [{args, Args}, {cd, Dir}, {env, [{"ERL_CRASH_DUMP", filename:join(Dir, "erl_crash.dump")}]},
                       {line, 4096}, exit_status, stderr_to_stdout]),
