@@ -9,7 +9,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -import(h2_case, [open/0, open/1, open/2, respond/1, recv/1, drain/1, gone/1, until/1,
-                  is_closed/1, concurrently/1, result/1]).
+                  is_closed/1, concurrently/1, result/1, queued/2, ended/1, stream_options/1, reason/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
@@ -259,7 +259,7 @@ header_order(_Config) ->
 
 states_of_the_gen_statem(_Config) ->
     Peer = raw_peer:start(),
-    {ok, Stream} = hackney_native_h2_stream:start_link(map(Peer)),
+    {ok, Stream} = hackney_native_h2_stream:start_link(stream_options(Peer)),
     ?assertMatch({idle, _}, sys:get_state(Stream)),
     ok = hackney_native_h2_stream:connect(Stream),
     ?assertMatch({connected, _}, sys:get_state(Stream)),
@@ -274,7 +274,7 @@ states_of_the_gen_statem(_Config) ->
     ?assertEqual(normal, reason(gone(Stream))).
 
 idle_refuses_calls(_Config) ->
-    {ok, Stream} = hackney_native_h2_stream:start_link(map(raw_peer:start())),
+    {ok, Stream} = hackney_native_h2_stream:start_link(stream_options(raw_peer:start())),
     Calls = [fun() -> hackney_native_h2_stream:send(Stream, <<"x">>) end,
              fun() -> hackney_native_h2_stream:send(Stream, <<"x">>, fin) end,
              fun() -> hackney_native_h2_stream:send_trailers(Stream, []) end,
@@ -287,7 +287,7 @@ idle_refuses_calls(_Config) ->
     ok = hackney_native_h2_stream:connect(Stream).
 
 start_link_links(_Config) ->
-    {ok, Stream} = hackney_native_h2_stream:start_link(map(raw_peer:start())),
+    {ok, Stream} = hackney_native_h2_stream:start_link(stream_options(raw_peer:start())),
     {links, Links} = process_info(self(), links),
     ?assert(lists:member(Stream, Links)),
     ok = hackney_native_h2_stream:close(Stream),
@@ -295,7 +295,7 @@ start_link_links(_Config) ->
 
 defaults_of_the_map(_Config) ->
     Peer = raw_peer:start(),
-    Map = maps:with([host, port, transport, ssl_options], map(Peer)),
+    Map = maps:with([host, port, transport, ssl_options], stream_options(Peer)),
     {ok, Stream} = hackney_native_h2_stream:start_link(Map),
     ok = hackney_native_h2_stream:connect(Stream),
     Conn = raw_peer:accept(Peer),
@@ -308,7 +308,7 @@ defaults_of_the_map(_Config) ->
 
 connect_2(_Config) ->
     Silent = raw_peer:start(#{script => []}),
-    {ok, Stream} = hackney_native_h2_stream:start_link((map(Silent))#{connect_timeout => 60000}),
+    {ok, Stream} = hackney_native_h2_stream:start_link((stream_options(Silent))#{connect_timeout => 60000}),
     ?assertEqual({error, connect_timeout}, hackney_native_h2_stream:connect(Stream, 50)),
     ?assertEqual(normal, reason(gone(Stream))).
 
@@ -413,7 +413,7 @@ drained_after_close(_Config) ->
     respond(Conn),
     [ok, ok] = raw_peer:run(Conn, [{data, 1, <<"abc">>}, barrier]),
     {response, 200, []} = recv(Stream),
-    until(fun() -> queued(Stream) =:= 3 end),
+    queued(Stream, 3),
     ok = hackney_native:h2_close(Stream),
     _ = raw_peer:expect(Conn, closed),
     ?assertEqual([{data, <<"abc">>}, {error, closed}], drain(Stream)),
@@ -448,26 +448,8 @@ request(Open) ->
 
 pseudo(Headers, Names) -> [{Name, proplists:get_value(Name, Headers)} || Name <- Names].
 
-map(Peer) ->
-    [{ssl_options, Ssl}] = raw_peer:options(Peer),
-    #{host => "localhost", port => raw_peer:port(Peer), transport => hackney_ssl,
-      method => <<"GET">>, path => <<"/p">>, headers => [], ssl_options => Ssl}.
-
 %% The client's DATA so far, and whether it has ended its side.
 body(Conn) ->
     Data = [F || #{type := data} = F <- raw_peer:transcript(Conn)],
     Fin = lists:any(fun(#{flags := Flags}) -> lists:member(end_stream, Flags) end, Data),
     {iolist_to_binary([D || #{data := D} <- Data]), case Fin of true -> fin; false -> nofin end}.
-
-ended(Conn) ->
-    raw_peer:expect(Conn, fun(#{type := data, flags := Flags}) -> lists:member(end_stream, Flags);
-                             (_) -> false
-                          end).
-
-queued(Stream) ->
-    {ok, #{recv_queue_bytes := Bytes}} = hackney_native:h2_info(Stream),
-    Bytes.
-
-%% The reason of a process that may have been gone before anybody looked.
-reason(noproc) -> normal;
-reason(Reason) -> Reason.

@@ -6,7 +6,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -import(h2_case, [open/0, open/1, respond/1, recv/1, drain/1, active/1, silent/1, gone/1,
-                  until/1, is_bad/1, concurrently/1, result/1]).
+                  until/1, is_bad/1, concurrently/1, result/1, queued/2, ended/1, stream_options/1, reason/1]).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
@@ -124,7 +124,7 @@ switch_to_true_flushes(_Config) ->
     {Stream, Conn} = open(),
     respond(Conn),
     _ = raw_peer:run(Conn, [{data, 1, <<N>>} || N <- lists:seq(1, 100)] ++ [barrier]),
-    until(fun() -> queued(Stream) =:= 100 end),
+    queued(Stream, 100),
     ok = hackney_native:h2_setopts(Stream, [{active, true}]),
     %% What came before the switch stands before what comes after it.
     [ok] = raw_peer:run(Conn, [{data, 1, <<101>>, fin}]),
@@ -156,7 +156,7 @@ once_takes_from_the_queue(_Config) ->
     {Stream, Conn} = open(),
     respond(Conn),
     [ok, ok] = raw_peer:run(Conn, [{data, 1, <<"x">>}, barrier]),
-    until(fun() -> queued(Stream) =:= 1 end),
+    queued(Stream, 1),
     ok = hackney_native:h2_setopts(Stream, [{active, once}]),
     ?assertEqual({response, 200, []}, active(Stream)),
     silent(Stream),
@@ -267,7 +267,7 @@ controlling_process_checks(_Config) ->
 
 owners_death_when_idle(_Config) ->
     Peer = raw_peer:start(),
-    Stream = orphan(fun() -> hackney_native_h2_stream:start_link(map(Peer)) end),
+    Stream = orphan(fun() -> hackney_native_h2_stream:start_link(stream_options(Peer)) end),
     gone(Stream),
     ?assertEqual(0, raw_peer:connections(Peer)).
 
@@ -315,7 +315,7 @@ normal_exit_of_the_owner(_Config) ->
 supervised_and_monitored(_Config) ->
     Peer = raw_peer:start(),
     {Supervisor, SupervisorMonitor} = spawn_monitor(fun() ->
-        {ok, Sup} = supervisor:start_link(h2_case_sup, map(Peer)),
+        {ok, Sup} = supervisor:start_link(h2_case_sup, stream_options(Peer)),
         [{_, Stream, _, _}] = supervisor:which_children(Sup),
         exit({result, begin
                           ok = hackney_native_h2_stream:connect(Stream),
@@ -333,20 +333,6 @@ supervised_and_monitored(_Config) ->
 
 h2_open(Peer) ->
     hackney_native:h2_open(raw_peer:url(Peer), [], raw_peer:options(Peer)).
-
-map(Peer) ->
-    [{ssl_options, Ssl}] = raw_peer:options(Peer),
-    #{host => "localhost", port => raw_peer:port(Peer), transport => hackney_ssl,
-      method => <<"GET">>, path => <<"/p">>, headers => [], ssl_options => Ssl}.
-
-ended(Conn) ->
-    raw_peer:expect(Conn, fun(#{type := data, flags := Flags}) -> lists:member(end_stream, Flags);
-                             (_) -> false
-                          end).
-
-queued(Stream) ->
-    {ok, #{recv_queue_bytes := Bytes}} = hackney_native:h2_info(Stream),
-    Bytes.
 
 %% A stream whose owner has come to its end.
 orphan(Start) ->
@@ -375,7 +361,3 @@ owners_death(Prepare, Expected) ->
     Resets = [Code || #{type := rst_stream, code := Code} <- raw_peer:transcript(Conn)],
     ?assertEqual(case Expected of cancelled -> [cancel]; over -> [] end, Resets),
     gone(Stream).
-
-%% The reason of a process that may have been gone before anybody looked.
-reason(noproc) -> normal;
-reason(Reason) -> Reason.

@@ -69,7 +69,9 @@ fill(Port) ->
 tls_handshake(Config) ->
     [balanced(fun() ->
         {error, Reason} = open_fails(Config, [{Direction, After, Fault}]),
-        ?assert(is_failure(Fault, Reason), {Direction, After, Fault, Reason})
+        %% Reset at once, the connection may be over before the client has noticed that it stood: a failure of TCP's connect.
+        ?assert(is_failure(Fault, Reason) orelse {Fault, After, Reason} =:= {reset, 0, econnreset},
+                {Direction, After, Fault, Reason})
     end) || {Direction, After} <- [{up, 0}, {up, 4}, {up, 100}, {down, 0}, {down, 4}, {down, 60}, {down, 600}],
             Fault <- [cut, half_close, reset, stall]].
 

@@ -69,7 +69,7 @@ recv_of_a_large_frame(_Config) ->
               {Stream, Conn} = h2_case:open([{max_frame_size, 4 * ?MB}]),
               h2_case:respond(Conn),
               [ok] = raw_peer:run(Conn, [{data, 1, binary:copy(<<0>>, 3 * ?MB)}]),
-              queued(Stream, 3 * ?MB),
+              h2_case:queued(Stream, 3 * ?MB),
               {ok, {response, 200, []}} = hackney_native:h2_recv(Stream),
               Stream
           end,
@@ -173,7 +173,7 @@ short_frames_unread(_Config) ->
         {response, 200, []} = h2_case:active(Stream),
         {ok, #{native_bytes := Before}} = hackney_native:memory(),
         [ok] = raw_peer:run(Conn, [{raw, short_frames(Count)}], 60000),
-        queued(Stream, Count),
+        h2_case:queued(Stream, Count),
         {ok, #{native_bytes := After, recv_queue_bytes := Queued}} = hackney_native:memory(),
         ct:pal("~b bytes queued in ~b", [Queued, After - Before]),
         ?assert(Queued >= Count),
@@ -258,15 +258,9 @@ full_both_ways() ->
     {Stream, Conn} = h2_case:open(),
     h2_case:respond(Conn),
     [_] = raw_peer:run(Conn, [{flood, 1, 64}]),
-    queued(Stream, 1 * ?MB),
+    h2_case:queued(Stream, 1 * ?MB),
     ok = hackney_native:h2_send(Stream, binary:copy(<<0>>, 50 * ?MB)),
     Stream.
-
-queued(Stream, Bytes) ->
-    h2_case:until(fun() ->
-        {ok, #{recv_queue_bytes := N}} = hackney_native:h2_info(Stream),
-        N >= Bytes
-    end).
 
 quick(Prepare, Call) ->
     Times = [begin

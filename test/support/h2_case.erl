@@ -4,7 +4,7 @@
 
 -export([start/0, open/0, open/1, open/2, open_to/2, respond/1, respond/2, recv/1, drain/1,
          active/1, silent/1, gone/1, until/1, until/2, refused_port/0, is_bad/1, is_closed/1,
-         concurrently/1, result/1, reader_waits/1, fds/0, rss/0]).
+         concurrently/1, result/1, reader_waits/1, queued/2, ended/1, stream_options/1, reason/1, fds/0, rss/0]).
 
 -export_type([task/0]).
 
@@ -159,6 +159,33 @@ reader_waits(Stream) ->
         {ok, #{recv_waiting := Waiting}} = hackney_native:h2_info(Stream),
         Waiting
     end).
+
+%% @doc Waits until so many body bytes, or more, lie unread in the stream.
+-spec queued(pid(), non_neg_integer()) -> ok.
+queued(Stream, Bytes) ->
+    until(fun() ->
+        {ok, #{recv_queue_bytes := N}} = hackney_native:h2_info(Stream),
+        N >= Bytes
+    end).
+
+%% @doc Waits until the client has ended its side with DATA.
+-spec ended(pid()) -> map().
+ended(Conn) ->
+    raw_peer:expect(Conn, fun(#{type := data, flags := Flags}) -> lists:member(end_stream, Flags);
+                             (_) -> false
+                          end).
+
+%% @doc What `hackney_native_h2_stream:start_link/1' takes, for that peer.
+-spec stream_options(raw_peer:peer()) -> map().
+stream_options(Peer) ->
+    [{ssl_options, Ssl}] = raw_peer:options(Peer),
+    #{host => "localhost", port => raw_peer:port(Peer), transport => hackney_ssl,
+      method => <<"GET">>, path => <<"/p">>, headers => [], ssl_options => Ssl}.
+
+%% @doc The reason of a process that may have been gone before anybody looked.
+-spec reason(term()) -> term().
+reason(noproc) -> normal;
+reason(Reason) -> Reason.
 
 %% @doc Waits for the call and returns its result.
 -spec result(task()) -> term().
