@@ -416,15 +416,18 @@ new(Owner, Engine) ->
     end.
 
 %% Whether a term for the engine is so large that reading it takes some hundred microseconds. Looked at here, where the VM can
-%% interrupt.
+%% interrupt, and with little garbage: a stream's process keeps the memory that its heap has once grown to.
 is_large(Term) ->
-    weight(Term) > ?LARGE.
+    weight(Term, 0) > ?LARGE.
 
-weight(Term) when is_binary(Term) -> byte_size(Term) + ?TERM_WEIGHT;
-weight(Term) when is_list(Term) -> lists:sum([weight(Element) || Element <- Term]);
-weight(Term) when is_tuple(Term) -> weight(tuple_to_list(Term));
-weight(Term) when is_map(Term) -> weight(maps:values(Term));
-weight(_Term) -> 0.
+weight([First | Rest], Sum) -> weight(Rest, weight(First, Sum));
+weight(Term, Sum) when is_binary(Term) -> Sum + byte_size(Term) + ?TERM_WEIGHT;
+weight(Term, Sum) when is_tuple(Term) -> weight_of_elements(Term, tuple_size(Term), Sum);
+weight(Term, Sum) when is_map(Term) -> maps:fold(fun(_Key, Value, Before) -> weight(Value, Before) end, Sum, Term);
+weight(_Term, Sum) -> Sum.
+
+weight_of_elements(_Tuple, 0, Sum) -> Sum;
+weight_of_elements(Tuple, N, Sum) -> weight_of_elements(Tuple, N - 1, weight(element(N, Tuple), Sum)).
 
 %%--------------------------------------------------------------------
 %% idle: not connected, or connecting
