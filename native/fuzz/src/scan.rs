@@ -15,6 +15,7 @@ use crate::frames::{self, Frame, flag, kind, number, setting};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// As much of a payload as the scanner keeps.
 const KEPT_PAYLOAD: usize = 128;
+const KEPT_SETTINGS: usize = 16 * 1024;
 const MAX_WINDOW: i64 = 0x7fff_ffff;
 /// Streams whose windows are compared: those that inputs name.
 const STREAMS: std::ops::Range<u32> = 0..8;
@@ -112,7 +113,8 @@ impl<'a> Cuts<'a> {
 
 fn kept(frame: &Frame<'_>) -> usize {
     match frame.kind {
-        kind::SETTINGS | kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => frame.payload.len().min(KEPT_PAYLOAD),
+        kind::SETTINGS => frame.payload.len().min(KEPT_SETTINGS),
+        kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => frame.payload.len().min(KEPT_PAYLOAD),
         _ => 0,
     }
 }

@@ -2,7 +2,9 @@
 
 /// Bytes of a frame header.
 const HEADER_LEN: usize = 9;
-/// Payload bytes kept of the frames in [`is_kept`]: a SETTINGS frame with every setting known today, or a GOAWAY with as much debug data.
+/// Payload bytes kept of a SETTINGS frame: all of one of the usual length. The last of a setting that is repeated counts (RFC 9113, 6.5).
+const KEPT_SETTINGS: usize = 16 * 1024;
+/// Payload bytes kept of the others that the tap reads: more than it reads of them.
 const KEPT_PAYLOAD: usize = 128;
 
 /// Frame types (RFC 9113, 6).
@@ -79,10 +81,8 @@ impl FrameScanner {
                 self.payload_left = self.length();
             } else {
                 let n = self.payload_left.min(bytes.len());
-                if is_kept(self.header[3]) {
-                    let room = KEPT_PAYLOAD.saturating_sub(self.kept.len());
-                    self.kept.extend_from_slice(&bytes[..n.min(room)]);
-                }
+                let room = kept(self.header[3]).saturating_sub(self.kept.len());
+                self.kept.extend_from_slice(&bytes[..n.min(room)]);
                 self.payload_left -= n;
                 bytes = &bytes[n..];
             }
@@ -98,6 +98,7 @@ impl FrameScanner {
                 });
                 self.header_len = 0;
                 self.kept.clear();
+                self.kept.shrink_to(KEPT_PAYLOAD);
             }
         }
     }
@@ -107,8 +108,13 @@ impl FrameScanner {
     }
 }
 
-fn is_kept(kind: u8) -> bool {
-    matches!(kind, kind::SETTINGS | kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE)
+/// How many payload bytes of a frame are kept.
+fn kept(kind: u8) -> usize {
+    match kind {
+        kind::SETTINGS => KEPT_SETTINGS,
+        kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => KEPT_PAYLOAD,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +135,7 @@ mod tests {
         bytes.extend(frame(kind::DATA, 1, 1, &[7; 300]));
         bytes.extend(frame(kind::SETTINGS, FLAG_ACK, 0, &[]));
         bytes.extend(frame(kind::GOAWAY, 0, 0, &[9; 1000]));
+        bytes.extend(frame(kind::SETTINGS, 0, 0, &[0; 6 * 100]));
         for step in [1, 2, 8, 9, 10, 311, bytes.len()] {
             let mut scanner = FrameScanner::new(0);
             let mut seen = Vec::new();
@@ -144,7 +151,8 @@ mod tests {
                     (4, 0, 0, 6, 6),
                     (0, 1, 1, 300, 0),
                     (4, 1, 0, 0, 0),
-                    (7, 0, 0, 1000, 128)
+                    (7, 0, 0, 1000, 128),
+                    (4, 0, 0, 600, 600)
                 ],
                 "step {step}"
             );
