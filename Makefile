@@ -100,7 +100,7 @@ fuzz-replay:
 # What is found on the way stays in $(FUZZ_FOUND) and is the beginning of the next run; the corpus that is kept is not touched.
 fuzz:
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
-	$(UNSTABLE) $(CARGO) fuzz build --fuzz-dir native/fuzz --target-dir target/fuzz --sanitizer $(FUZZ_SANITIZER)
+	$(UNSTABLE) $(CARGO) fuzz build -O --fuzz-dir native/fuzz --target-dir target/fuzz --sanitizer $(FUZZ_SANITIZER)
 	@set -e; for target in $(FUZZ_TARGETS); do \
 	    mkdir -p $(FUZZ_FOUND)/corpus/$$target $(FUZZ_FOUND)/findings; \
 	    echo "== $$target"; \
