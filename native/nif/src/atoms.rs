@@ -96,7 +96,7 @@ rustler::atoms! {
     rtt_us,
     last_stream_id,
 
-    // new/3, memory/0
+    // new_many/3, memory/0
     threads,
     streams,
     connections,

@@ -159,9 +159,6 @@ impl<O: Outlet> Connection<O> {
                 self.baton.drop_it();
                 return Poll::Ready(());
             };
-            if place == Place::Task {
-                self.allowance.set(place.allowance());
-            }
             tell_task |= self.guarded_round(driver, place);
             let finished = driver.finished;
             if finished && place == Place::Task {
@@ -184,6 +181,9 @@ impl<O: Outlet> Connection<O> {
                     self.task.wake();
                 }
                 return Poll::Pending;
+            }
+            if place == Place::Task {
+                self.allowance.set(place.allowance());
             }
         }
     }

@@ -312,10 +312,9 @@ impl<O: Outlet> Stream<O> {
             self.tell_if_drained(&state);
             return;
         }
-        let much = state.outbox.queued() > 0;
-        let unsent = state.outbox.clear();
         let unread = state.inbox.close();
-        let much = much || !unread.is_empty();
+        let much = state.outbox.queued() > 0 || !unread.is_empty();
+        let unsent = state.outbox.clear();
         let waited_for = state.is_waited_for();
         drop(state);
         self.cancelled.notify_one();

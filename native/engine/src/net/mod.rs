@@ -13,14 +13,16 @@ pub mod socket;
 pub mod tcp;
 pub mod tls;
 pub mod transport;
+mod turn;
 
 pub use dial::{Connected, Dial, connect};
 pub use error::ConnectError;
 pub use resolve::{ResolveCode, ResolveError};
-pub use socket::{Socket, in_a_short_turn, reading_eagerly};
+pub use socket::Socket;
 pub use tcp::{Family, TcpOptions};
 pub use tls::{
     CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, TlsConfigError, TlsError, TlsFacts,
     TlsOptions, TlsVersion, Verify,
 };
 pub use transport::Transport;
+pub use turn::{in_a_short_turn, reading_eagerly};

@@ -1,64 +1,15 @@
 //! A connected TCP socket whose closing never holds up the thread that drops it.
 
-use std::cell::Cell;
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A short turn reads no more after so long. Bytes read are no measure of its length: in TLS records of one byte each, or in
-/// session tickets, of which a server may send as many as it likes, a few KiB cost milliseconds.
-const SHORT_TURN: Duration = Duration::from_micros(300);
-
-/// How long reading may go on before others get their turn.
-#[derive(Debug, Clone, Copy)]
-enum Turn {
-    /// Tokio sees to it.
-    Long,
-    /// [`SHORT_TURN`] from the first read, which has not been yet.
-    Short,
-    /// The same, begun then.
-    Begun(Instant),
-}
-
-thread_local! {
-    static EAGER: Cell<bool> = const { Cell::new(false) };
-    static TURN: Cell<Turn> = const { Cell::new(Turn::Long) };
-}
-
-/// Runs `work`, in which reading ends soon however much there is to read: for threads that are not ours to keep.
-pub fn in_a_short_turn<R>(work: impl FnOnce() -> R) -> R {
-    let before = TURN.replace(Turn::Short);
-    let result = work();
-    TURN.set(before);
-    result
-}
-
-fn turn_is_over() -> bool {
-    match TURN.get() {
-        Turn::Long => false,
-        Turn::Short => {
-            TURN.set(Turn::Begun(Instant::now()));
-            false
-        }
-        Turn::Begun(at) => at.elapsed() >= SHORT_TURN,
-    }
-}
-
-/// Runs `read` with sockets asked themselves whether there is something to read.
-///
-/// Tokio learns of it only when its own thread has been woken by the operating system, tens of microseconds after the fact: a reader
-/// that is awake need not wait for that.
-pub fn reading_eagerly<R>(read: impl FnOnce() -> R) -> R {
-    let before = EAGER.replace(true);
-    let result = read();
-    EAGER.set(before);
-    result
-}
+use super::turn;
 
 /// A connected TCP socket.
 ///
@@ -96,14 +47,14 @@ impl Socket {
     }
 
     fn poll_read_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if turn_is_over() {
+        if turn::is_over() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) {
             return Poll::Ready(read);
         }
-        if !EAGER.get() {
+        if !turn::is_eager() {
             return Poll::Pending;
         }
         let unfilled = buf.initialize_unfilled();
@@ -196,10 +147,12 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
+    use super::turn::{SHORT_TURN, in_a_short_turn};
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Wake, Waker};
+    use std::time::Instant;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 

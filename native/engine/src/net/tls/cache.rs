@@ -59,8 +59,8 @@ impl Cache {
 
 /// The configuration for these options.
 ///
-/// Files are read again once what was read of them is a second old, away from the runtime's workers; a configuration is built only for content not seen
-/// before. When the caller is cancelled while one is built, the building goes on for the next caller.
+/// Files are read again once what was read of them is a second old, away from the runtime's workers; a configuration is built
+/// only for content not seen before. When the caller is cancelled while one is built, the building goes on for the next caller.
 pub(super) async fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, TlsConfigError> {
     let Some(paths) = Paths::of(options) else {
         return built(options, Files::default()).await;
