@@ -51,10 +51,6 @@
 %% `close/1' to be read.
 -define(LINGER, 1000).
 
-%% In bytes. Reading a term takes as long as copying some 50 bytes.
--define(LARGE, 65536).
--define(TERM_WEIGHT, 50).
-
 -record(data, {owner :: pid(),
                monitor :: reference(),
                connecting :: gen_statem:from() | undefined,
@@ -138,7 +134,7 @@ send(_, _, _, _) ->
 send_trailers(Pid, Trailers) when is_pid(Pid) ->
     case hackney_native_headers:trailers(Trailers) of
         {ok, Fields} ->
-            Send = case is_large(Fields) of true -> send_many_trailers; false -> send_trailers end,
+            Send = case hackney_native_weight:is_large(Fields) of true -> send_many_trailers; false -> send_trailers end,
             if node(Pid) =:= node() -> hackney_native_nif:Send(Pid, Fields);
                true -> remote(Pid, hackney_native_nif, Send, [Pid, Fields])
             end;
@@ -408,26 +404,12 @@ init({Owner, Engine, ConnectTimeout}) ->
 %% What takes the engine longer than a scheduler can be kept goes to a dirty one: many certificates or header fields, and starting
 %% its threads.
 new(Owner, Engine) ->
-    case is_large(Engine) orelse hackney_native_nif:new(Owner, Engine) of
+    case hackney_native_weight:is_large(Engine) orelse hackney_native_nif:new(Owner, Engine) of
         Later when Later =:= true; Later =:= again ->
             hackney_native_nif:new_many(Owner, Engine, hackney_native_options:worker_threads());
         Result ->
             Result
     end.
-
-%% Whether a term for the engine is so large that reading it takes some hundred microseconds. Looked at here, where the VM can
-%% interrupt, and with little garbage: a stream's process keeps the memory that its heap has once grown to.
-is_large(Term) ->
-    weight(Term, 0) > ?LARGE.
-
-weight([First | Rest], Sum) -> weight(Rest, weight(First, Sum));
-weight(Term, Sum) when is_binary(Term) -> Sum + byte_size(Term) + ?TERM_WEIGHT;
-weight(Term, Sum) when is_tuple(Term) -> weight_of_elements(Term, tuple_size(Term), Sum);
-weight(Term, Sum) when is_map(Term) -> maps:fold(fun(_Key, Value, Before) -> weight(Value, Before) end, Sum, Term);
-weight(_Term, Sum) -> Sum.
-
-weight_of_elements(_Tuple, 0, Sum) -> Sum;
-weight_of_elements(Tuple, N, Sum) -> weight_of_elements(Tuple, N - 1, weight(element(N, Tuple), Sum)).
 
 %%--------------------------------------------------------------------
 %% idle: not connected, or connecting

@@ -85,14 +85,14 @@ balanced(Fun, Count) ->
     settle(fun() -> streams() =:= 0 end),
     collect(),
     %% Printing loads code too, with its atoms.
-    ct:pal("warm   ~p", [figures()]),
-    Before = figures(),
+    ct:pal("warm   ~p", [h2_leak:figures()]),
+    Before = h2_leak:figures(),
     ct:pal("before ~p", [Before]),
     {Micros, ok} = timer:tc(fun() -> repeat(Fun, Peers, Count) end),
     ct:pal("~b opens in ~b ms", [Count, Micros div 1000]),
     %% Each as low as it was; the VM itself comes and goes by a few, and code loaded late brings atoms.
     settle(fun() ->
-        Now = figures(),
+        Now = h2_leak:figures(),
         lists:all(fun({Key, Slack}) -> maps:get(Key, Now) =< maps:get(Key, Before) + Slack end,
                   [{streams, 0}, {connections, 0}, {tasks, 0}, {recv_queue_bytes, 0}, {send_queue_bytes, 0},
                    {processes, 2}, {ports, 2}, {fds, 2}, {atoms, 20}])
@@ -100,7 +100,7 @@ balanced(Fun, Count) ->
     %% Allocators come and go by some MiB of their own. In a nightly run of 200,000 opens 32 MiB are 160 bytes for each:
     %% less than anything that could be forgotten.
     collect(),
-    ct:pal("after ~p", [figures()]),
+    ct:pal("after ~p", [h2_leak:figures()]),
     Grown = h2_case:rss() - maps:get(rss, Before),
     ?assert(Grown < 32 * 1048576, {grown_by, Grown}),
     [ok = raw_peer:stop(Peer) || Peer <- maps:values(maps:remove(refused, Peers))],
@@ -113,14 +113,8 @@ repeat(Fun, Peers, N) -> Fun(Peers, N), repeat(Fun, Peers, N - 1).
 
 settle(Fun) ->
     try h2_case:until(Fun, ?SETTLE)
-    catch error:{never, _} -> error({does_not_settle, figures()})
+    catch error:{never, _} -> error({does_not_settle, h2_leak:figures()})
     end.
-
-figures() ->
-    {ok, Native} = hackney_native:memory(),
-    Native#{processes => erlang:system_info(process_count), ports => erlang:system_info(port_count),
-            atoms => erlang:system_info(atom_count), fds => h2_case:fds(), rss => h2_case:rss(),
-            vm => erlang:memory(total)}.
 
 %% The engine's own count.
 streams() ->

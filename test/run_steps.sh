@@ -10,9 +10,20 @@ shift
 mkdir -p "$logs"
 failed=
 
+# plain LOG: without the colours of terminals.
+plain() {
+    tr -d '\033' <"$1" | sed 's/\[[0-9;]*m//g'
+}
+
+# failures LOG: which cases failed, and how each one's report begins.
+failures() {
+    plain "$1" | grep -E -A 4 -e '^%%% .*: FAILED$' -e '^test .* \.\.\. FAILED$' -e '^---- .* stdout ----$' -e '\*failed\*$' |
+        cut -c 1-400 | head -n 60
+}
+
 # closing_lines LOG: the final verdicts that cargo test, EUnit, Common Test and the demo print.
 closing_lines() {
-    tr -d '\033' <"$1" | sed 's/\[[0-9;]*m//g' | grep -E \
+    plain "$1" | grep -E \
         -e '^test result: ' \
         -e '^ *(All [0-9]+ tests passed\.|Test passed\.|Failed: [0-9]+\.|Failed [0-9]+ tests\.|Skipped [0-9]+ )' \
         -e '^(error|warning): ' \
@@ -35,6 +46,7 @@ for step in "$@"; do
     [ "$(cat "$logs/$step.status")" -eq 0 ] || verdict=FAILED
     printf '%-10s %-7s %4s s\n' "$step" "$verdict" "$(cat "$logs/$step.seconds")"
     closing_lines "$logs/$step.log" | sed 's/^ */           /'
+    [ "$verdict" = ok ] || failures "$logs/$step.log" | sed 's/^/           | /'
 done
 
 if [ -n "$failed" ]; then

@@ -38,8 +38,7 @@
                 owner :: reference(),
                 plan = [] :: plan(),
                 accepted = 0 :: non_neg_integer(),
-                ready = queue:new() :: queue:queue(connection()),
-                waiting = queue:new() :: queue:queue(gen_server:from())}).
+                queue = accept_queue:new() :: accept_queue:accept_queue()}).
 
 %% @doc Starts a proxy to a port of 127.0.0.1. It lives no longer than its caller.
 -spec start(inet:port_number()) -> proxy().
@@ -118,24 +117,15 @@ handle_call(take_plan, _From, #proxy{plan = Plan} = State) ->
     {reply, Plan, State};
 handle_call(connections, _From, #proxy{accepted = Accepted} = State) ->
     {reply, Accepted, State};
-handle_call(accept, From, #proxy{waiting = Waiting} = State) ->
-    {noreply, hand_out(State#proxy{waiting = queue:in(From, Waiting)})}.
+handle_call(accept, From, #proxy{queue = Queue} = State) ->
+    {noreply, State#proxy{queue = accept_queue:take(From, Queue)}}.
 
 %% @private
 -spec handle_cast(term(), #proxy{}) -> {noreply, #proxy{}}.
-handle_cast({accepted, Connection}, #proxy{ready = Ready, accepted = Accepted} = State) ->
-    {noreply, hand_out(State#proxy{ready = queue:in(Connection, Ready), accepted = Accepted + 1})}.
+handle_cast({accepted, Connection}, #proxy{queue = Queue, accepted = Accepted} = State) ->
+    {noreply, State#proxy{queue = accept_queue:put(Connection, Queue), accepted = Accepted + 1}}.
 
 %% @private
 -spec handle_info(term(), #proxy{}) -> {stop, normal, #proxy{}}.
 handle_info({'DOWN', Owner, process, _Pid, _Reason}, #proxy{owner = Owner} = State) ->
     {stop, normal, State}.
-
-hand_out(#proxy{ready = Ready, waiting = Waiting} = State) ->
-    case {queue:out(Ready), queue:out(Waiting)} of
-        {{{value, Connection}, Ready1}, {{value, From}, Waiting1}} ->
-            gen_server:reply(From, Connection),
-            hand_out(State#proxy{ready = Ready1, waiting = Waiting1});
-        _ ->
-            State
-    end.

@@ -1,4 +1,4 @@
-%%% @doc Whether something was left behind: the engine's streams, processes, ports and file descriptors of this node.
+%%% @doc What this node holds, and whether something of it was left behind.
 -module(h2_leak).
 
 -export([figures/0, settled/1, balanced/1]).
@@ -10,12 +10,13 @@
 -define(SLACK, #{streams => 0, tasks => 2, processes => 3, ports => 2, fds => 2}).
 -define(DEADLINE, 15000).
 
-%% @doc What there is now.
+%% @doc What there is now: what the engine holds (`hackney_native:memory/0'), and what the VM and the system count.
 -spec figures() -> figures().
 figures() ->
-    {ok, #{streams := Streams, tasks := Tasks}} = hackney_native:memory(),
-    #{streams => Streams, tasks => Tasks, processes => erlang:system_info(process_count),
-      ports => erlang:system_info(port_count), fds => h2_case:fds()}.
+    {ok, Native} = hackney_native:memory(),
+    Native#{processes => erlang:system_info(process_count), ports => erlang:system_info(port_count),
+            atoms => erlang:system_info(atom_count), fds => h2_case:fds(), rss => h2_case:rss(),
+            vm => erlang:memory(total)}.
 
 %% @doc Waits until there is no more than before; fails when that never comes.
 -spec settled(figures()) -> ok.
@@ -27,7 +28,8 @@ settled(Before) ->
     end.
 
 grown(Before, Now) ->
-    [{Key, maps:get(Key, Before), N} || {Key, N} <- maps:to_list(Now), N > maps:get(Key, Before) + maps:get(Key, ?SLACK)].
+    [{Key, maps:get(Key, Before), maps:get(Key, Now)}
+     || {Key, Slack} <- maps:to_list(?SLACK), maps:get(Key, Now) > maps:get(Key, Before) + Slack].
 
 %% @doc Runs it in a process of its own, and fails unless all that it used is gone soon after.
 -spec balanced(fun(() -> term())) -> ok.

@@ -38,8 +38,7 @@
                       client := [ssl:tls_client_option()]}.
 
 -record(listener, {listen :: gen_tcp:socket(), owner :: reference(),
-                   ready = queue:new() :: queue:queue(pid()),
-                   waiting = queue:new() :: queue:queue(gen_server:from()),
+                   queue = accept_queue:new() :: accept_queue:accept_queue(),
                    accepted = 0 :: non_neg_integer()}).
 
 %% ---- the peer --------------------------------------------------------------------------------
@@ -251,8 +250,8 @@ handle_call(port, _From, #listener{listen = Listen} = State) ->
     {reply, Port, State};
 handle_call(connections, _From, State) ->
     {reply, State#listener.accepted, State};
-handle_call(accept, From, #listener{waiting = Waiting} = State) ->
-    {noreply, hand_out(State#listener{waiting = queue:in(From, Waiting)})}.
+handle_call(accept, From, #listener{queue = Queue} = State) ->
+    {noreply, State#listener{queue = accept_queue:take(From, Queue)}}.
 
 %% @private
 -spec handle_cast(term(), #listener{}) -> {noreply, #listener{}}.
@@ -261,18 +260,9 @@ handle_cast(_Other, State) ->
 
 %% @private
 -spec handle_info(term(), #listener{}) -> {noreply, #listener{}} | {stop, normal, #listener{}}.
-handle_info({accepted, Conn}, #listener{ready = Ready, accepted = N} = State) ->
-    {noreply, hand_out(State#listener{ready = queue:in(Conn, Ready), accepted = N + 1})};
+handle_info({accepted, Conn}, #listener{queue = Queue, accepted = N} = State) ->
+    {noreply, State#listener{queue = accept_queue:put(Conn, Queue), accepted = N + 1}};
 handle_info({'DOWN', Owner, process, _Pid, _Reason}, #listener{owner = Owner} = State) ->
     {stop, normal, State};
 handle_info(_Other, State) ->
     {noreply, State}.
-
-hand_out(#listener{ready = Ready, waiting = Waiting} = State) ->
-    case {queue:out(Ready), queue:out(Waiting)} of
-        {{{value, Conn}, Ready1}, {{value, From}, Waiting1}} ->
-            gen_server:reply(From, Conn),
-            hand_out(State#listener{ready = Ready1, waiting = Waiting1});
-        _ ->
-            State
-    end.

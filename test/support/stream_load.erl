@@ -2,12 +2,11 @@
 %%% while; and what the node holds meanwhile. For a node of its own, so that its memory is that of the streams.
 -module(stream_load).
 
--export([start_node/0, run/2, figures/0]).
+-export([start_node/0, run/2]).
 -export_type([report/0]).
 
 -type report() :: #{opened_in_ms := non_neg_integer(), messages := non_neg_integer(), bytes := non_neg_integer(),
-                    before := figures(), 'after' := figures(), samples := [figures()]}.
--type figures() :: #{atom() => non_neg_integer()}.
+                    before := h2_leak:figures(), 'after' := h2_leak:figures(), samples := [h2_leak:figures()]}.
 
 %% Streams that open at one time: more would only wait in the server's backlog.
 -define(OPENING, 50).
@@ -35,21 +34,13 @@ run(Streams, Seconds) ->
         %% Makes what is made once: threads, the TLS configuration, code.
         _ = talk(Server, 10, 1),
         settled(),
-        Before = figures(),
+        Before = h2_leak:figures(),
         Report = talk(Server, Streams, Seconds),
         settled(),
-        Report#{before => Before, 'after' => figures()}
+        Report#{before => Before, 'after' => h2_leak:figures()}
     after
         embedded_server:stop(Server)
     end.
-
-%% @doc What this node holds.
--spec figures() -> figures().
-figures() ->
-    {ok, Native} = hackney_native:memory(),
-    Native#{processes => erlang:system_info(process_count), ports => erlang:system_info(port_count),
-            atoms => erlang:system_info(atom_count), fds => h2_case:fds(), rss => h2_case:rss(),
-            vm_bytes => erlang:memory(total)}.
 
 settled() ->
     h2_case:until(fun() ->
@@ -66,7 +57,7 @@ talk(Server, Streams, Seconds) ->
     Talk = fun(Starter, N) -> talker(Starter, Server, Pause, Text, N) end,
     {Micros, Talkers} = timer:tc(fun() -> open(Talk, Streams, 0, []) end),
     [Pid ! begin_talking || {Pid, _} <- Talkers],
-    Samples = [begin receive after Seconds * 1000 div ?SAMPLES -> figures() end end || _ <- lists:seq(1, ?SAMPLES)],
+    Samples = [begin receive after Seconds * 1000 div ?SAMPLES -> h2_leak:figures() end end || _ <- lists:seq(1, ?SAMPLES)],
     [Pid ! stop || {Pid, _} <- Talkers],
     {Messages, Bytes} = lists:unzip([h2_case:result(Talker) || Talker <- Talkers]),
     #{opened_in_ms => Micros div 1000, samples => Samples, messages => lists:sum(Messages), bytes => lists:sum(Bytes)}.
