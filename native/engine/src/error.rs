@@ -12,6 +12,10 @@ pub enum EndReason {
     /// The peer sent GOAWAY with this code and does not serve this stream.
     #[error("peer is going away, code {0}")]
     GoAway(u32),
+    /// The peer has not looked at the request, and will not: a GOAWAY leaves it out, or came before it was sent. On a connection that
+    /// streams share.
+    #[error("the peer has not processed the request")]
+    Unprocessed,
     /// The connection was closed in an orderly way, by the peer or by us.
     #[error("closed")]
     Closed,
@@ -35,6 +39,9 @@ pub enum Loss {
     /// The end of the byte stream in the middle of a frame.
     #[error("the peer closed the connection in the middle of a frame")]
     TruncatedFrame,
+    /// No answer to a PING in time.
+    #[error("the peer did not answer a PING")]
+    PingTimeout,
     /// A TLS alert after the handshake: Erlang's name of it and a sentence.
     #[error("TLS alert {0}: {1}")]
     TlsAlert(&'static str, String),

@@ -3,30 +3,37 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use h2::Reason;
+use h2::client::SendRequest;
+use http::Request;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::admission::Admissions;
 use super::baton::{Baton, LetGo};
+use super::errand::Errand;
 use super::facts::{Ending, Facts};
 use super::info::Endpoints;
 use super::pump::{Pump, Pumped};
 use super::ready::ReadyFlag;
-use super::stream::Stream;
+use super::stream::{Link, Stream};
 use super::tap::{Allowance, Tap};
-use crate::error::{EndReason, Loss};
+use crate::error::{EndReason, Loss, OpenError};
 use crate::net;
 use crate::outlet::Outlet;
 
 /// What carries a connection's bytes.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// No window may be larger (RFC 9113, 6.9.1).
+const MAX_WINDOW: u32 = 0x7fff_ffff;
 
 pub(super) type H2Connection = h2::client::Connection<Tap<Box<dyn Io>>, Bytes>;
 
@@ -62,6 +69,14 @@ impl Place {
             Place::Task => (256 * 1024, 256 * 1024),
         }
     }
+
+    /// Streams looked after in each half of a round: each may take some microseconds.
+    fn streams(self) -> usize {
+        match self {
+            Place::Sender | Place::Reader => 16,
+            Place::Task => 256,
+        }
+    }
 }
 
 /// See the module's text.
@@ -75,22 +90,44 @@ pub(crate) struct Connection<O: Outlet> {
     /// Keys of the streams that have something to do.
     ready: Mutex<Vec<usize>>,
     task: AtomicWaker,
+    /// Streams that wait to be opened: see [`super::admission`].
+    pub(super) admissions: Admissions<O>,
+    /// The receive window to keep open beside what lies unread, on a connection that streams share: see [`Connection::widen`].
+    window: Option<u32>,
+    /// Body bytes received on all streams and not given back.
+    pub(super) unread: AtomicUsize,
+    /// The user has closed the connection.
+    closing: AtomicBool,
+    /// It is lost, though its byte stream does not say so.
+    given_up: AtomicBool,
 }
 
 /// What is driven.
 pub(super) struct Driver<O: Outlet> {
-    h2: H2Connection,
-    streams: Slab<Pump<O>>,
+    pub(super) h2: H2Connection,
+    pub(super) streams: Slab<Pump<O>>,
+    /// Makes requests, as long as more may come.
+    pub(super) opener: Option<SendRequest<Bytes>>,
     /// h2 has finished: the task is to bury the connection.
     finished: bool,
+    /// The GOAWAYs that were looked at.
+    goaways: u32,
+    /// The receive window that h2 was told to keep.
+    target_window: u32,
     /// The waker that h2 is polled with: the connection itself.
-    waker: Waker,
+    pub(super) waker: Waker,
     /// The list that `ready` is swapped with, to keep its memory.
     spare: Vec<usize>,
 }
 
 impl<O: Outlet> Connection<O> {
-    pub(super) fn new(facts: Arc<Facts>, allowance: Arc<Allowance>, endpoints: Endpoints) -> Arc<Self> {
+    /// `window`: the receive window of a connection that streams share.
+    pub(super) fn new(
+        facts: Arc<Facts>,
+        allowance: Arc<Allowance>,
+        endpoints: Endpoints,
+        window: Option<u32>,
+    ) -> Arc<Self> {
         Arc::new(Connection {
             facts,
             endpoints,
@@ -99,24 +136,78 @@ impl<O: Outlet> Connection<O> {
             driver: Mutex::new(None),
             ready: Mutex::new(Vec::new()),
             task: AtomicWaker::new(),
+            admissions: Admissions::default(),
+            window,
+            unread: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
         })
     }
 
-    /// Puts the h2 connection in, with its first stream, which `pump` makes.
-    pub(super) fn start(self: &Arc<Self>, h2: H2Connection, pump: impl FnOnce(Arc<ReadyFlag<O>>) -> Pump<O>) {
-        let mut streams = Slab::with_capacity(1);
-        let entry = streams.vacant_entry();
-        let ready = ReadyFlag::new(self.clone(), entry.key());
-        entry.insert(pump(ready.clone()));
-        let driver = Driver {
+    /// Puts the h2 connection in. With `only`, the one stream it is for; else streams are admitted later.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        h2: H2Connection,
+        opener: SendRequest<Bytes>,
+        only: Option<(Arc<Stream<O>>, Request<()>)>,
+    ) -> Result<(), OpenError> {
+        let mut driver = Driver {
             h2,
-            streams,
+            streams: Slab::new(),
+            opener: Some(opener),
             finished: false,
+            goaways: 0,
+            target_window: self.window.unwrap_or_default(),
             waker: Waker::from(self.clone()),
             spare: Vec::new(),
         };
+        if let Some((stream, request)) = only {
+            driver.streams.reserve_exact(1);
+            self.launch(&mut driver, &stream, request)?;
+            driver.opener = None;
+        }
         *self.driver.lock() = Some(driver);
+        Ok(())
+    }
+
+    /// Sends a stream's request.
+    pub(super) fn launch(
+        self: &Arc<Self>,
+        driver: &mut Driver<O>,
+        stream: &Arc<Stream<O>>,
+        request: Request<()>,
+    ) -> Result<(), OpenError> {
+        let Some(opener) = &mut driver.opener else {
+            return Err(OpenError::Ended(EndReason::Unprocessed));
+        };
+        let (response, sending) = opener
+            .send_request(request, false)
+            .map_err(|error| OpenError::Request(error.to_string()))?;
+        let entry = driver.streams.vacant_entry();
+        let ready = ReadyFlag::new(self.clone(), entry.key());
+        let link = Link {
+            connection: self.clone(),
+            ready: ready.clone(),
+            id: sending.stream_id().as_u32(),
+        };
+        // Set once: only one opening gets here, see `Phase`.
+        let _ = stream.link.set(link);
+        entry.insert(Pump::new(stream.clone(), response, sending, ready.clone()));
         ready.mark();
+        Ok(())
+    }
+
+    /// Gives up a connection whose peer does not answer.
+    pub(super) fn give_up(&self, loss: Loss) {
+        self.facts.end(Ending::Broken(loss));
+        self.given_up.store(true, Ordering::Release);
+        self.drive_soon();
+    }
+
+    /// Closes the connection at its user's wish: its streams end, and it says goodbye.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.drive_soon();
     }
 
     /// For [`ReadyFlag`] only.
@@ -131,6 +222,18 @@ impl<O: Outlet> Connection<O> {
         }
     }
 
+    /// How many streams it has, and how many it may have now. `None` when it is over, or just being driven.
+    pub(super) fn streams(&self) -> Option<(usize, usize)> {
+        let slot = self.driver.try_lock()?;
+        let driver = slot.as_ref()?;
+        Some((driver.streams.len(), driver.h2.max_concurrent_send_streams()))
+    }
+
+    /// A handle to send PINGs with; there is one only.
+    pub(super) fn ping_pong(&self) -> Option<h2::PingPong> {
+        self.driver.lock().as_mut().and_then(|driver| driver.h2.ping_pong())
+    }
+
     /// Has the connection's task polled: called by the task, before it drives.
     pub(super) fn register_task(&self, waker: &Waker) {
         self.task.register(waker);
@@ -138,7 +241,7 @@ impl<O: Outlet> Connection<O> {
 
     /// Drives the connection unless somebody does already, who then goes round once more. `Ready` when it is over, told to the
     /// task only.
-    pub(super) fn drive(&self, place: Place) -> Poll<()> {
+    pub(super) fn drive(self: &Arc<Self>, place: Place) -> Poll<()> {
         if place.is_inline() {
             net::in_a_short_turn(|| self.take_turn(place))
         } else {
@@ -146,7 +249,7 @@ impl<O: Outlet> Connection<O> {
         }
     }
 
-    fn take_turn(&self, place: Place) -> Poll<()> {
+    fn take_turn(self: &Arc<Self>, place: Place) -> Poll<()> {
         if !self.baton.take_or_note() {
             return Poll::Pending;
         }
@@ -189,7 +292,8 @@ impl<O: Outlet> Connection<O> {
     }
 
     /// A round; a panic in it ends the connection. True when the task should learn of what has changed.
-    fn guarded_round(&self, driver: &mut Driver<O>, place: Place) -> bool {
+    fn guarded_round(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
+        driver.finished |= self.given_up.load(Ordering::Acquire);
         if driver.finished {
             return true;
         }
@@ -218,20 +322,32 @@ impl<O: Outlet> Connection<O> {
         }
         let driver = self.driver.lock().take();
         self.baton.drop_it();
+        let Some(mut driver) = driver else { return };
+        // Only where the runtime was stopped before the connection was over.
+        let streams: Vec<_> = driver.streams.drain().map(|pump| pump.stream.clone()).collect();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(driver)));
+        if self.is_shared() {
+            drop(Errand::new(move || streams.iter().for_each(|stream| stream.leave())));
+        }
     }
 
-    /// No stream is left: only the goodbye is under way.
+    /// No stream is left and none can come: only the goodbye is under way.
     pub(super) fn is_idle(&self) -> bool {
         // Taken while an inline driver works: then it is not idle, and the task is woken again.
-        self.driver
-            .try_lock()
-            .is_some_and(|slot| slot.as_ref().is_none_or(|driver| driver.streams.is_empty()))
+        self.driver.try_lock().is_some_and(|slot| {
+            slot.as_ref()
+                .is_none_or(|driver| driver.streams.is_empty() && driver.opener.is_none())
+        })
     }
 
-    /// One round: what callers queued goes to h2, h2 reads and writes, what came goes to the streams. True when a stream has left.
-    fn round(&self, driver: &mut Driver<O>, place: Place) -> bool {
-        let mut left = self.pump_ready(driver, place);
+    /// One round: what callers queued goes to h2, h2 reads and writes, what came goes to the streams. True when the task should learn
+    /// of what has changed.
+    fn round(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
+        if self.closing.load(Ordering::Acquire) && driver.opener.take().is_some() {
+            self.end_all(driver);
+        }
+        self.admit(driver, place);
+        let mut news = self.pump_ready(driver, place);
         self.baton.clear_note();
         let waker = driver.waker.clone();
         let mut poll = || {
@@ -244,8 +360,45 @@ impl<O: Outlet> Connection<O> {
         } else {
             poll()
         };
-        left |= self.pump_ready(driver, place);
-        left
+        news |= self.heed_goaway(driver);
+        self.admit(driver, place);
+        news |= self.pump_ready(driver, place);
+        self.widen(driver);
+        news
+    }
+
+    /// After a GOAWAY no stream is opened any more (RFC 9113, 6.8). True when there was one.
+    fn heed_goaway(&self, driver: &mut Driver<O>) -> bool {
+        let goaways = self.facts.goaways();
+        let new = goaways != driver.goaways;
+        if new {
+            driver.goaways = goaways;
+            driver.opener = None;
+        }
+        new
+    }
+
+    /// Has every stream cancelled and its users told.
+    fn end_all(&self, driver: &Driver<O>) {
+        for (_, pump) in &driver.streams {
+            let mut state = pump.stream.state.lock();
+            state.inbox.end(EndReason::Closed);
+            state.closing = true;
+            drop(state);
+            pump.mark();
+        }
+    }
+
+    /// h2 gives a stream's and the connection's window back together only. So that what lies unread on some streams does not stop the
+    /// others, the connection's window is made larger by as much; each stream's own window bounds that.
+    fn widen(&self, driver: &mut Driver<O>) {
+        let Some(window) = self.window else { return };
+        let unread = u32::try_from(self.unread.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let target = window.saturating_add(unread).min(MAX_WINDOW);
+        if target.abs_diff(driver.target_window) >= window / 4 {
+            driver.target_window = target;
+            driver.h2.set_target_window_size(target);
+        }
     }
 
     /// True when a stream has left.
@@ -253,6 +406,11 @@ impl<O: Outlet> Connection<O> {
         let mut left = false;
         std::mem::swap(&mut *self.ready.lock(), &mut driver.spare);
         let mut keys = std::mem::take(&mut driver.spare);
+        if keys.len() > place.streams() {
+            // The others' turn comes in the next round, ahead of those that are marked from now on.
+            self.ready.lock().splice(..0, keys.drain(place.streams()..));
+            self.drive_soon();
+        }
         for key in keys.drain(..) {
             let Some(pump) = driver.streams.get_mut(key) else {
                 continue;
@@ -282,7 +440,11 @@ impl<O: Outlet> Connection<O> {
 
     /// The end of the connection: whatever streams are left end with it.
     fn bury(&self, driver: Driver<O>) {
-        let Driver { h2, streams, .. } = driver;
+        let Driver {
+            h2, streams, opener, ..
+        } = driver;
+        drop(opener);
+        self.admit_nobody(Place::Task);
         for (_, mut pump) in streams {
             // h2 has told the streams why, behind what they have still to read; else the byte stream's end is the reason.
             if !pump.stream.state.lock().inbox.is_ended() && pump.pump(self, Place::Task) != Pumped::Over {
@@ -291,6 +453,11 @@ impl<O: Outlet> Connection<O> {
             over(self, pump, Place::Task);
         }
         drop(h2);
+    }
+
+    /// Streams are opened on it one after the other, and it outlives them.
+    pub(super) fn is_shared(&self) -> bool {
+        self.window.is_some()
     }
 
     /// Why the connection is over, as far as its byte stream tells.
@@ -302,7 +469,7 @@ impl<O: Outlet> Connection<O> {
     }
 
     /// What h2's error means to a stream.
-    pub(super) fn end_reason(&self, error: &h2::Error) -> EndReason {
+    pub(super) fn end_reason(&self, error: &h2::Error, stream: Option<u32>) -> EndReason {
         let code = error.reason().map(u32::from);
         match code {
             // RFC 9113, 6.9.1 has two errors of flow control: too much sent to us, or too much allowed us.
@@ -314,7 +481,13 @@ impl<O: Outlet> Connection<O> {
                 EndReason::RecvBufferOverflow
             }
             Some(code) if error.is_reset() => EndReason::Reset(code),
-            Some(code) if error.is_go_away() && error.is_remote() => EndReason::GoAway(code),
+            Some(code) if error.is_go_away() && error.is_remote() => {
+                let served = self.facts.goaway().map_or(u32::MAX, |goaway| goaway.last_stream);
+                match stream {
+                    Some(id) if self.is_shared() && id > served => EndReason::Unprocessed,
+                    _ => EndReason::GoAway(code),
+                }
+            }
             Some(code) => EndReason::Lost(Loss::Protocol(code)),
             None => match self.facts.ending() {
                 Some(Ending::Orderly) => EndReason::Closed,
@@ -371,6 +544,9 @@ fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
         let mut state = stream.state.lock();
         // A handle of h2's too: the connection lives as long as there are any.
         state.flow = None;
+        // With the handles h2 has given back to the connection what the stream had received.
+        let in_flight = std::mem::take(&mut state.in_flight);
+        connection.unread.fetch_sub(in_flight, Ordering::Relaxed);
         state.closing && !state.is_waited_for()
     };
     match place {

@@ -1,7 +1,7 @@
 //! What the tap has seen of a connection, readable from any thread.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -56,6 +56,8 @@ pub(crate) struct Facts {
     /// Microseconds; 0 while unknown.
     rtt_us: AtomicU64,
     goaway: Mutex<Option<GoAway>>,
+    /// How many GOAWAYs have come.
+    goaways: AtomicU32,
     ending: Mutex<Option<Ending>>,
     windows: Mutex<SendWindows>,
 }
@@ -69,6 +71,7 @@ impl Facts {
             settings_sent: Mutex::new(None),
             rtt_us: AtomicU64::new(0),
             goaway: Mutex::new(None),
+            goaways: AtomicU32::new(0),
             ending: Mutex::new(None),
             windows: Mutex::new(SendWindows {
                 connection: DEFAULT_WINDOW,
@@ -86,6 +89,11 @@ impl Facts {
 
     pub(crate) fn goaway(&self) -> Option<GoAway> {
         *self.goaway.lock()
+    }
+
+    /// How many GOAWAYs have come.
+    pub(crate) fn goaways(&self) -> u32 {
+        self.goaways.load(Relaxed)
     }
 
     /// The round-trip time in microseconds, once measured.
@@ -162,6 +170,7 @@ impl Facts {
                     last_stream,
                     code: be_u32(&frame.payload[4..]),
                 });
+                self.goaways.fetch_add(1, Relaxed);
             }
             _ => {}
         }

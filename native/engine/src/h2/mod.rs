@@ -3,8 +3,11 @@
 //! A [`Stream`] is what users hold: queues, modes and windows behind one short lock. A connection owns the socket and h2's state
 //! machine and is driven by whoever holds its baton: its task, or a caller inline. A pump moves messages between the two.
 
+mod admission;
 mod baton;
 mod budget;
+mod client;
+mod connect;
 mod connection;
 mod credit;
 mod errand;
@@ -15,6 +18,7 @@ mod frame_scanner;
 pub mod fuzzing;
 mod inbox;
 mod info;
+mod keepalive;
 mod open;
 mod options;
 mod outbox;
@@ -24,6 +28,8 @@ mod spin;
 mod stream;
 mod tap;
 
+pub use admission::Admitted;
+pub use client::{Client, ClientInfo, ClientLife, ClientListener, ClientOptions, Keepalive};
 pub use connection::connections;
 pub use credit::FlowControl;
 pub use facts::GoAway;

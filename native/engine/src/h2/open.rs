@@ -1,55 +1,22 @@
-//! From a stream that is only made to one that runs: look-up, TCP, TLS, HTTP/2's preface, the request, the peer's SETTINGS, all under
-//! one deadline. The task that opens a connection goes on to drive it.
+//! A stream with a connection of its own: look-up, TCP, TLS, HTTP/2's preface, the request, the peer's SETTINGS, all under one
+//! deadline. The task that opens the connection goes on to drive it.
 
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::{Sleep, sleep};
-
-use super::connection::{Connection, Io, Place, Tether, panic_text};
+use super::connect::{self, Carrier, Standing};
+use super::connection::Tether;
 use super::errand::Errand;
-use super::facts::Facts;
-use super::info::Endpoints;
-use super::options::Target;
-use super::pump::Pump;
-use super::ready::ReadyFlag;
-use super::stream::{Link, Phase, Stream};
-use super::tap::{Allowance, Tap};
+use super::options::{RequestHead, Target};
+use super::stream::{Phase, Stream};
 use crate::error::{EndReason, OpenError};
-use crate::net::{self, ConnectError, Connected, Dial};
+use crate::net::{self, ConnectError, Dial};
 use crate::outlet::{Life, Outlet};
-
-/// How long the goodbye (RST_STREAM, GOAWAY, TLS close_notify) may take to leave when the peer has stopped reading.
-const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// The way to an open stream.
 type Opening<O> = Pin<Box<dyn Future<Output = Result<Tether<O>, OpenError>> + Send>>;
-
-/// A byte stream that is ready for HTTP/2.
-pub(crate) struct Carrier {
-    pub(crate) io: Box<dyn Io>,
-    pub(crate) endpoints: Endpoints,
-}
-
-impl From<Connected> for Carrier {
-    fn from(connected: Connected) -> Self {
-        let Connected {
-            transport,
-            peer,
-            local,
-            tls,
-        } = connected;
-        Carrier {
-            io: Box::new(transport),
-            endpoints: Endpoints { peer, local, tls },
-        }
-    }
-}
 
 impl<O: Outlet> Stream<O> {
     /// Opens the stream in the background: [`Life::Opened`] or [`Life::Failed`] tells how it went, the latter not later than
@@ -74,13 +41,17 @@ impl<O: Outlet> Stream<O> {
         F: Future<Output = Result<Carrier, ConnectError>> + Send + 'static,
     {
         let mut state = self.state.lock();
-        let Some(target) = state.target.take() else {
+        let Some(Target {
+            request,
+            dial: Some(dial),
+        }) = state.target.take()
+        else {
             return Err(OpenError::Already);
         };
         state.phase = Phase::Opening;
         drop(state);
         // Boxed, so that the memory of opening, TLS handshake and all, is free again once the stream is open.
-        let opening = Box::pin(establish(self.clone(), target, connect));
+        let opening = Box::pin(establish(self.clone(), request, dial, connect));
         let stream = self.clone();
         let epitaph = Errand::new(move || stream.run_soon(Self::cut_short));
         self.runtime.spawn(self.clone().live(opening, deadline, epitaph));
@@ -102,22 +73,12 @@ impl<O: Outlet> Stream<O> {
         deadline: Option<Duration>,
         epitaph: Errand<impl FnOnce() + Send + 'static>,
     ) {
-        let guarded = poll_fn(
-            |cx| match catch_unwind(AssertUnwindSafe(|| opening.as_mut().poll(cx))) {
-                Ok(poll) => poll,
-                Err(panic) => Poll::Ready(Err(OpenError::Ended(EndReason::Panic(panic_text(&*panic))))),
-            },
-        );
-        let opened = tokio::select! {
-            opened = guarded => opened,
-            () = expiry(deadline) => Err(OpenError::Timeout),
-            () = self.cancelled.notified() => Err(OpenError::Ended(EndReason::Closed)),
-        };
+        let opened = connect::within(opening.as_mut(), deadline, &self.cancelled).await;
         drop(opening);
         match opened {
             Ok(tether) => {
                 self.opened();
-                connection_task(tether).await;
+                connect::serve(tether, |_| {}).await;
                 epitaph.cancel();
             }
             Err(error) => {
@@ -129,85 +90,25 @@ impl<O: Outlet> Stream<O> {
     }
 }
 
-async fn expiry(deadline: Option<Duration>) {
-    match deadline {
-        Some(deadline) => sleep(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Connects and sends the request; done when the peer's SETTINGS have come (RFC 9113, 3.4), which prove that it speaks HTTP/2.
 async fn establish<O: Outlet, F>(
     stream: Arc<Stream<O>>,
-    target: Target,
+    request: RequestHead,
+    dial: Dial,
     connect: impl FnOnce(Dial) -> F,
 ) -> Result<Tether<O>, OpenError>
 where
     F: Future<Output = Result<Carrier, ConnectError>>,
 {
-    let Target { request, dial } = target;
     // Before connecting: nothing is sent for a request that HTTP/2 cannot carry.
     let request = request.into_request(if dial.tls.is_some() { "https" } else { "http" })?;
-    let Carrier { io, endpoints } = connect(dial).await.map_err(OpenError::Connect)?;
-    let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
-    let connection = Connection::new(facts.clone(), allowance.clone(), endpoints);
-    let tether = Tether::new(connection.clone());
-    allowance.set((usize::MAX, usize::MAX));
-    let tap = Tap::new(io, facts, allowance);
-    let failed = |error: h2::Error| OpenError::Ended(connection.end_reason(&error));
+    let carrier = connect(dial).await.map_err(OpenError::Connect)?;
+    let Standing { tether, opener, h2 } = connect::stand_up(carrier, &stream.options.connection, false).await?;
     // The request goes out with the preface, without waiting for SETTINGS: one round trip less (RFC 9113, 3.4 allows it).
-    let (mut opener, h2) = stream
-        .options
-        .connection
-        .builder()
-        .handshake::<_, Bytes>(tap)
-        .await
-        .map_err(failed)?;
-    let (response, sending) = opener
-        .send_request(request, false)
-        .map_err(|error| OpenError::Request(error.to_string()))?;
-    drop(opener);
-    let id = sending.stream_id().as_u32();
-    connection.start(h2, |ready: Arc<ReadyFlag<O>>| {
-        let link = Link {
-            connection: connection.clone(),
-            ready: ready.clone(),
-            id,
-        };
-        // Set once: only one opening gets here, see `Phase`.
-        let _ = stream.link.set(link);
-        Pump::new(stream.clone(), response, sending, ready)
-    });
-    poll_fn(|cx| {
-        connection.register_task(cx.waker());
-        let over = connection.drive(Place::Task).is_ready();
-        if connection.facts.settings_seen() {
-            Poll::Ready(Ok(()))
-        } else if over {
-            let reason = stream.state.lock().inbox.told_end().unwrap_or(EndReason::Closed);
-            Poll::Ready(Err(OpenError::Ended(reason)))
-        } else {
-            Poll::Pending
-        }
-    })
-    .await?;
+    tether.0.start(h2, opener, Some((stream.clone(), request)))?;
+    connect::settings(&tether).await.map_err(|reason| {
+        // The stream itself may know better: a reset, say.
+        OpenError::Ended(stream.state.lock().inbox.told_end().unwrap_or(reason))
+    })?;
     Ok(tether)
-}
-
-/// Drives the connection until it is over. When no stream is left, the goodbye gets [`CLOSE_GRACE`] to leave.
-async fn connection_task<O: Outlet>(tether: Tether<O>) {
-    let connection = &tether.0;
-    let mut grace: Option<Pin<Box<Sleep>>> = None;
-    poll_fn(|cx| {
-        connection.register_task(cx.waker());
-        if connection.drive(Place::Task).is_ready() {
-            return Poll::Ready(());
-        }
-        if connection.is_idle() {
-            let grace = grace.get_or_insert_with(|| Box::pin(sleep(CLOSE_GRACE)));
-            return grace.as_mut().poll(cx);
-        }
-        Poll::Pending
-    })
-    .await;
 }

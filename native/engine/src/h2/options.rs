@@ -25,8 +25,8 @@ pub struct RequestHead {
 pub struct Target {
     /// The request.
     pub request: RequestHead,
-    /// Whom to connect to, and how.
-    pub dial: Dial,
+    /// Whom to connect to, and how. `None` when the stream will be opened on a connection that others share.
+    pub dial: Option<Dial>,
 }
 
 /// Everything else about a stream that is settled when it is made. Sizes in bytes.

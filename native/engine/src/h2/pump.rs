@@ -1,6 +1,7 @@
 //! Moves one stream's messages between h2's handles and the stream's own queues. Runs under the connection's baton.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -73,6 +74,11 @@ impl<O: Outlet> Pump<O> {
         self.ready.unmark();
     }
 
+    /// Onto the list: somebody is driving, or will.
+    pub(super) fn mark(&self) {
+        self.ready.mark();
+    }
+
     /// Back on the list at once, for another round.
     pub(super) fn mark_more(&self) {
         self.ready.mark();
@@ -106,39 +112,47 @@ impl<O: Outlet> Pump<O> {
                 Reading::Head(response) => {
                     if stream.options.informational {
                         while let Poll::Ready(Some(head)) = response.poll_informational(cx) {
-                            let head = head.map_err(|e| connection.end_reason(&e))?;
+                            let head = head.map_err(|e| connection.end_reason(&e, Some(self.id)))?;
                             let (parts, ()) = head.into_parts();
-                            push(stream, Message::Informational(parts.status.as_u16(), parts.headers))?;
+                            push(
+                                connection,
+                                stream,
+                                Message::Informational(parts.status.as_u16(), parts.headers),
+                            )?;
                         }
                     }
                     let Poll::Ready(head) = std::pin::Pin::new(response).poll(cx) else {
                         return Ok(());
                     };
-                    let (parts, mut body) = head.map_err(|e| connection.end_reason(&e))?.into_parts();
+                    let (parts, mut body) = head.map_err(|e| connection.end_reason(&e, Some(self.id)))?.into_parts();
                     let flow = body.flow_control().clone();
                     self.reading = Reading::Body(body);
                     stream.state.lock().flow = Some(flow);
-                    push(stream, Message::Response(parts.status.as_u16(), parts.headers))?;
+                    push(
+                        connection,
+                        stream,
+                        Message::Response(parts.status.as_u16(), parts.headers),
+                    )?;
                 }
                 Reading::Body(body) => {
                     match body.poll_data(cx) {
                         Poll::Pending => return Ok(()),
                         Poll::Ready(Some(Ok(data))) => {
-                            push(stream, Message::Data(data))?;
+                            push(connection, stream, Message::Data(data))?;
                             continue;
                         }
-                        Poll::Ready(Some(Err(e))) => return Err(connection.end_reason(&e)),
+                        Poll::Ready(Some(Err(e))) => return Err(connection.end_reason(&e, Some(self.id))),
                         Poll::Ready(None) => {}
                     }
                     let Poll::Ready(trailers) = body.poll_trailers(cx) else {
                         return Ok(());
                     };
-                    if let Some(trailers) = trailers.map_err(|e| connection.end_reason(&e))? {
-                        push(stream, Message::Trailers(trailers))?;
+                    if let Some(trailers) = trailers.map_err(|e| connection.end_reason(&e, Some(self.id)))? {
+                        push(connection, stream, Message::Trailers(trailers))?;
                     }
                     self.reading = Reading::Finished;
                     stream.state.lock().flow = None;
-                    push(stream, Message::Done)?;
+                    push(connection, stream, Message::Done)?;
                 }
                 Reading::Finished => return Ok(()),
             }
@@ -211,7 +225,7 @@ impl<O: Outlet> Pump<O> {
     }
 
     fn stopped(&mut self, connection: &Connection<O>, error: &h2::Error) -> Result<bool, EndReason> {
-        let reason = connection.end_reason(error);
+        let reason = connection.end_reason(error, Some(self.id));
         self.stopped_for(reason)
     }
 
@@ -247,8 +261,13 @@ impl<O: Outlet> Pump<O> {
     }
 }
 
-fn push<O: Outlet>(stream: &Stream<O>, message: Message) -> Result<(), EndReason> {
+fn push<O: Outlet>(connection: &Connection<O>, stream: &Stream<O>, message: Message) -> Result<(), EndReason> {
+    let size = message.body_len();
     let mut state = stream.state.lock();
-    state.credit.received(message.body_len());
+    state.credit.received(size);
+    if size > 0 {
+        state.in_flight += size;
+        connection.unread.fetch_add(size, Relaxed);
+    }
     state.inbox.push(message).map_err(|_| EndReason::RecvBufferOverflow)
 }

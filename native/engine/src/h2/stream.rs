@@ -17,7 +17,7 @@ use super::options::{StreamOptions, Target};
 use super::outbox::{Fin, Outbox, Payload};
 use super::ready::ReadyFlag;
 use super::spin::Spin;
-use crate::error::{ConsumeError, EndReason, ModeError, RecvError, SendError};
+use crate::error::{ConsumeError, EndReason, ModeError, OpenError, RecvError, SendError};
 use crate::message::{Message, Mode, Notice};
 use crate::outlet::{Life, Outlet};
 
@@ -78,12 +78,18 @@ pub(super) struct State<O: Outlet> {
     pub(super) credit: Credit,
     /// h2's handle to give window back by, while the stream runs.
     pub(super) flow: Option<h2::FlowControl>,
+    /// Body bytes for which h2 has been given nothing back: this stream's part of its connection's `unread`.
+    pub(super) in_flight: usize,
     /// The user has closed the stream or is gone.
     pub(super) closing: bool,
     reader: Option<O::Waiter>,
     spin: Spin,
     /// Who waits for room, and for how much.
     senders: Vec<(usize, O::Waiter)>,
+    /// The keeper waits to be told how a stream fared in line for a connection; else whoever put it there sees for itself.
+    pub(super) awaited: bool,
+    /// Why there was no place, for the latter.
+    pub(super) turned_away: Option<OpenError>,
     /// The stream has left its connection.
     left: bool,
     drained_told: bool,
@@ -108,10 +114,13 @@ impl<O: Outlet> Stream<O> {
             outbox: Outbox::new(options.max_send_buffer),
             credit: Credit::new(options.flow_control, options.connection.initial_window_size),
             flow: None,
+            in_flight: 0,
             closing: false,
             reader: None,
             spin: Spin::default(),
             senders: Vec::new(),
+            awaited: false,
+            turned_away: None,
             left: false,
             drained_told: false,
         };
@@ -223,7 +232,7 @@ impl<O: Outlet> Stream<O> {
             }
             if let Some(message) = state.inbox.pop() {
                 state.spin.found_something();
-                state.took(message.body_len());
+                state.took(message.body_len(), self.link.get());
                 self.tell_if_drained(&state);
                 return Ok(Received::Message(message));
             }
@@ -275,7 +284,7 @@ impl<O: Outlet> Stream<O> {
             return Err(ConsumeError::NotConnected);
         }
         let due = state.credit.consume(n).map_err(ConsumeError::TooMuch)?;
-        state.give_back(due);
+        state.give_back(due, self.link.get());
         Ok(())
     }
 
@@ -428,7 +437,7 @@ impl<O: Outlet> Stream<O> {
                 0
             };
             self.outlet.notify(&state.owner, notice);
-            state.took(size);
+            state.took(size, self.link.get());
             self.turn.store(true, Relaxed);
         }
     }
@@ -503,21 +512,24 @@ impl<O: Outlet> State<O> {
         self.reader.is_some() && (self.inbox.is_readable() || self.inbox.mode() != Mode::Passive)
     }
 
-    fn took(&mut self, n: usize) {
+    fn took(&mut self, n: usize, link: Option<&Link<O>>) {
         if n > 0
             && let Some(due) = self.credit.taken(n)
         {
-            self.give_back(due);
+            self.give_back(due, link);
         }
     }
 
-    fn give_back(&mut self, n: usize) {
+    fn give_back(&mut self, n: usize, link: Option<&Link<O>>) {
         if n > 0
             && let Some(flow) = &mut self.flow
+            && let Some(link) = link
         {
             // It fails when more is given back than was received, which `Credit` rules out.
             let released = flow.release_capacity(n);
             debug_assert!(released.is_ok(), "{released:?}");
+            self.in_flight -= n;
+            link.connection.unread.fetch_sub(n, Relaxed);
         }
     }
 }

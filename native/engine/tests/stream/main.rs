@@ -4,6 +4,7 @@
 
 mod outlet;
 mod server;
+mod shared;
 
 use std::time::Duration;
 
@@ -28,12 +29,12 @@ fn target(port: u16) -> Target {
             path: "/echo".into(),
             headers: HeaderMap::new(),
         },
-        dial: Dial {
+        dial: Some(Dial {
             host: "127.0.0.1".into(),
             port,
             tcp: TcpOptions::default(),
             tls: None,
-        },
+        }),
     }
 }
 

@@ -64,6 +64,13 @@ impl Client {
 
     /// One that is not open yet, and may never be.
     pub(crate) fn opening(target: Target, options: StreamOptions) -> Self {
+        let client = Client::made(target, options);
+        client.stream.open(Some(Duration::from_secs(5))).unwrap();
+        client
+    }
+
+    /// One that is not being opened.
+    pub(crate) fn made(target: Target, options: StreamOptions) -> Self {
         let (notices_in, notices) = mpsc::unbounded_channel();
         let (lives_in, lives) = mpsc::unbounded_channel();
         let (woken, panic, noticed) = (Arc::<Notify>::default(), Arc::<AtomicBool>::default(), Arc::default());
@@ -75,7 +82,6 @@ impl Client {
             panic: Arc::clone(&panic),
         };
         let stream = Stream::new(target, options, (), outlet, tokio::runtime::Handle::current());
-        stream.open(Some(Duration::from_secs(5))).unwrap();
         Client {
             stream,
             notices,

@@ -16,15 +16,22 @@ use crate::DEADLINE;
 
 /// Bytes of the client's preface (RFC 9113, 3.4).
 const PREFACE_LEN: usize = 24;
-/// Frame types (RFC 9113, 6.1 and 6.2).
+/// Frame types (RFC 9113, 6.1, 6.2 and 6.5).
 pub(crate) const DATA: u8 = 0x0;
 pub(crate) const HEADERS: u8 = 0x1;
+pub(crate) const SETTINGS: u8 = 0x4;
 
 /// Connections that have ended, by port.
 static CLOSED: LazyLock<Mutex<HashMap<u16, watch::Receiver<usize>>>> = LazyLock::new(Mutex::default);
 
 /// The port of a new server.
 pub(crate) async fn start() -> u16 {
+    start_with(&h2::server::Builder::new()).await
+}
+
+/// The port of a new server whose connections are made like this.
+pub(crate) async fn start_with(builder: &h2::server::Builder) -> u16 {
+    let builder = builder.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (count, counted) = watch::channel(0);
@@ -32,7 +39,7 @@ pub(crate) async fn start() -> u16 {
     tokio::spawn(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let mut connection = h2::server::handshake(socket).await.unwrap();
+            let mut connection = builder.handshake(socket).await.unwrap();
             while let Some(Ok((request, respond))) = connection.accept().await {
                 tokio::spawn(echo(request, respond));
             }

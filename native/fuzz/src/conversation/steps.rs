@@ -231,12 +231,12 @@ impl Setup {
                 path: "/".into(),
                 headers: HeaderMap::new(),
             },
-            dial: Dial {
+            dial: Some(Dial {
                 host: "localhost".into(),
                 port: 0,
                 tcp: TcpOptions::default(),
                 tls: None,
-            },
+            }),
         }
     }
 

@@ -177,12 +177,12 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
             path: options.path,
             headers: fields,
         },
-        dial: Dial {
+        dial: Some(Dial {
             host: options.host,
             port: options.port,
             tcp: tcp(options.tcp)?,
             tls: options.tls.0.map(tls),
-        },
+        }),
     };
     let options = StreamOptions {
         mode: mode::initial(options.active)?,

@@ -1,0 +1,228 @@
+//! How streams get onto a connection that is shared: in the order in which they came, as many at a time as the peer lets there be
+//! (SETTINGS_MAX_CONCURRENT_STREAMS; RFC 9113, 5.1.2). Those for whom there is no place wait for one up to a deadline.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Request;
+use parking_lot::Mutex;
+
+use super::client::Client;
+use super::connect;
+use super::connection::{Connection, Driver, Place};
+use super::errand::Errand;
+use super::options::Target;
+use super::stream::{Phase, Stream};
+use crate::error::{EndReason, OpenError};
+use crate::outlet::{Life, Outlet};
+
+/// A stream that waits, and what it will send.
+struct Waiting<O: Outlet> {
+    stream: Arc<Stream<O>>,
+    request: Request<()>,
+}
+
+/// The line. `None` once nobody is admitted any more.
+pub(super) struct Admissions<O: Outlet>(Mutex<Option<VecDeque<Waiting<O>>>>);
+
+impl<O: Outlet> Default for Admissions<O> {
+    fn default() -> Self {
+        Admissions(Mutex::new(Some(VecDeque::new())))
+    }
+}
+
+impl<O: Outlet> Admissions<O> {
+    fn is_empty(&self) -> bool {
+        self.0.lock().as_ref().is_none_or(VecDeque::is_empty)
+    }
+
+    /// False when nobody is admitted any more.
+    fn join(&self, waiting: Waiting<O>) -> bool {
+        let mut line = self.0.lock();
+        if let Some(line) = line.as_mut() {
+            line.push_back(waiting);
+        }
+        line.is_some()
+    }
+
+    fn first(&self) -> Option<Waiting<O>> {
+        self.0.lock().as_mut().and_then(VecDeque::pop_front)
+    }
+
+    /// Takes a stream out of the line that does not want to wait any longer.
+    fn leave(&self, stream: &Arc<Stream<O>>) {
+        if let Some(line) = self.0.lock().as_mut() {
+            line.retain(|waiting| !Arc::ptr_eq(&waiting.stream, stream));
+        }
+    }
+
+    /// From now on nobody is admitted. Returns those who wait.
+    fn shut(&self) -> VecDeque<Waiting<O>> {
+        self.0.lock().take().unwrap_or_default()
+    }
+}
+
+/// What [`Stream::open_on`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// The stream is open.
+    Now,
+    /// It waits. [`Life::Opened`] or [`Life::Failed`] will tell.
+    Later,
+}
+
+impl<O: Outlet> Stream<O> {
+    /// Opens the stream on a connection that stands. When there is no place for it yet it waits for one, not longer than `deadline`.
+    ///
+    /// # Errors
+    /// [`OpenError::Already`] when it was called before. [`OpenError::Ended`]: the connection is none yet, or no more
+    /// ([`EndReason::Closed`]), or the peer has said GOAWAY ([`EndReason::Unprocessed`]).
+    pub fn open_on(self: &Arc<Self>, client: &Client<O>, deadline: Option<Duration>) -> Result<Admitted, OpenError> {
+        let connection = client.connection().ok_or(OpenError::Ended(EndReason::Closed))?;
+        let mut state = self.state.lock();
+        let Some(Target { request, .. }) = state.target.take() else {
+            return Err(OpenError::Already);
+        };
+        state.phase = Phase::Opening;
+        drop(state);
+        let scheme = if connection.endpoints.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let waiting = Waiting {
+            stream: self.clone(),
+            request: request.into_request(scheme)?,
+        };
+        if !connection.admissions.join(waiting) {
+            return Err(OpenError::Ended(connection.refusal()));
+        }
+        let _ = connection.drive(Place::Sender);
+        let mut state = self.state.lock();
+        if state.phase == Phase::Open {
+            return Ok(Admitted::Now);
+        }
+        if let Some(reason) = state.turned_away.take() {
+            return Err(reason);
+        }
+        state.awaited = true;
+        drop(state);
+        self.wait_in_line(connection.clone(), deadline);
+        Ok(Admitted::Later)
+    }
+
+    fn wait_in_line(self: &Arc<Self>, connection: Arc<Connection<O>>, deadline: Option<Duration>) {
+        let stream = self.clone();
+        let epitaph = Errand::new(move || stream.run_soon(|stream| stream.turned_away(EndReason::Closed.into())));
+        let stream = self.clone();
+        self.runtime.spawn(async move {
+            let reason = tokio::select! {
+                () = connect::expiry(deadline) => OpenError::Timeout,
+                // Closed, or admitted; the phase tells.
+                () = stream.cancelled.notified() => OpenError::Ended(EndReason::Closed),
+            };
+            epitaph.cancel();
+            stream.turned_away(reason);
+            connection.admissions.leave(&stream);
+        });
+    }
+
+    /// There is a place: the request is sent. Its keeper hears of it by who opens it, or else here.
+    fn admitted(self: &Arc<Self>, place: Place) {
+        let mut state = self.state.lock();
+        if state.awaited {
+            // Its keeper is told on an engine thread only. Until then it is open to nobody.
+            drop(state);
+            match place {
+                Place::Task => self.opened(),
+                Place::Sender | Place::Reader => self.run_soon(Stream::opened),
+            }
+        } else {
+            state.phase = Phase::Open;
+        }
+        self.cancelled.notify_one();
+    }
+
+    /// There will be no place for a stream that waited, if it still does. Engine threads only.
+    fn turned_away(&self, reason: OpenError) {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Opening || self.link.get().is_some() {
+            return;
+        }
+        state.phase = Phase::Idle;
+        state.inbox.end(EndReason::Closed);
+        if state.awaited {
+            drop(state);
+            self.cancelled.notify_one();
+            self.outlet.life(Life::Failed(reason));
+        } else {
+            state.turned_away = Some(reason);
+        }
+    }
+}
+
+impl<O: Outlet> Connection<O> {
+    /// Sends the requests of those in line, as far as there are places.
+    pub(super) fn admit(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) {
+        if !self.is_shared() {
+            return;
+        }
+        if driver.opener.is_none() {
+            return self.admit_nobody(place);
+        }
+        let waker = driver.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        while !self.admissions.is_empty() && driver.streams.len() < driver.h2.max_concurrent_send_streams() {
+            // Not ready: h2 still counts a stream that is over here, and wakes us when it does not.
+            match driver.opener.as_mut().map(|opener| opener.poll_ready(&mut cx)) {
+                Some(Poll::Ready(Ok(()))) => {}
+                Some(Poll::Pending) => return,
+                Some(Poll::Ready(Err(_))) | None => {
+                    driver.opener = None;
+                    return self.admit_nobody(place);
+                }
+            }
+            let Some(Waiting { stream, request }) = self.admissions.first() else {
+                return;
+            };
+            if stream.state.lock().phase != Phase::Opening {
+                continue;
+            }
+            match self.launch(driver, &stream, request) {
+                Ok(()) => stream.admitted(place),
+                Err(error) => stream.turn_away_soon(error, place),
+            }
+        }
+    }
+
+    pub(super) fn admit_nobody(&self, place: Place) {
+        for Waiting { stream, .. } in self.admissions.shut() {
+            stream.turn_away_soon(OpenError::Ended(self.refusal()), place);
+        }
+    }
+
+    /// Why nobody is admitted any more.
+    pub(super) fn refusal(&self) -> EndReason {
+        match self.facts.goaway() {
+            Some(_) => EndReason::Unprocessed,
+            None => self.lost(),
+        }
+    }
+}
+
+impl<O: Outlet> Stream<O> {
+    fn turn_away_soon(self: &Arc<Self>, reason: OpenError, place: Place) {
+        match place {
+            Place::Task => self.turned_away(reason),
+            Place::Sender | Place::Reader => self.run_soon(|stream| stream.turned_away(reason)),
+        }
+    }
+}
+
+impl From<EndReason> for OpenError {
+    fn from(reason: EndReason) -> Self {
+        OpenError::Ended(reason)
+    }
+}

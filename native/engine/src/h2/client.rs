@@ -1,0 +1,213 @@
+//! A client's connection that streams share: it is connected first, then streams are opened on it (see [`super::admission`]), and it
+//! lives until it is closed, or the peer closes it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+use std::task::Context;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::connect::{self, Carrier, Standing};
+use super::connection::{Connection, Tether};
+use super::errand::Errand;
+use super::facts::GoAway;
+use super::info::Endpoints;
+pub use super::keepalive::Keepalive;
+use super::keepalive::{Pinger, Unanswered};
+use super::options::ConnectionOptions;
+use crate::error::{EndReason, Loss, OpenError};
+use crate::net::{self, ConnectError, Dial};
+use crate::outlet::Outlet;
+
+/// What is settled when a connection is made.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientOptions {
+    /// Limits that the peer is told. The connection's window is kept open beside what lies unread.
+    pub connection: ConnectionOptions,
+    /// PINGs, if any.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// The life of a connection, told to whoever keeps it. In this order, `GoAway` as often as the peer says so.
+#[derive(Debug)]
+pub enum ClientLife {
+    /// The peer's SETTINGS arrived: streams can be opened.
+    Connected,
+    /// It could not be connected. Nothing follows.
+    Failed(OpenError),
+    /// The peer opens no streams any more. Those up to the given one go on.
+    GoAway(GoAway),
+    /// It is over, and so are its streams. Nothing follows.
+    Over(EndReason),
+}
+
+/// Who hears of a connection's life: on the engine's threads only.
+pub type ClientListener = Box<dyn Fn(ClientLife) + Send + Sync>;
+
+/// See the module's text.
+pub struct Client<O: Outlet> {
+    options: ClientOptions,
+    runtime: Handle,
+    listener: ClientListener,
+    dial: Mutex<Option<Dial>>,
+    connection: OnceLock<Arc<Connection<O>>>,
+    given_up: Notify,
+}
+
+impl<O: Outlet> std::fmt::Debug for Client<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A snapshot: see [`Client::info`].
+#[derive(Debug, Clone)]
+pub struct ClientInfo {
+    /// Addresses and TLS.
+    pub endpoints: Endpoints,
+    /// Streams on it, and how many the peer lets there be. `None` for the instant in which it is worked on, and when it is over.
+    pub streams: Option<(usize, usize)>,
+    /// What the peer lets us send on the connection now.
+    pub send_window: i64,
+    /// Body bytes received on all streams and not given back.
+    pub unread: usize,
+    /// All bytes of HTTP/2 received, frame headers included.
+    pub bytes_in: u64,
+    /// All bytes of HTTP/2 sent.
+    pub bytes_out: u64,
+    /// The round-trip time in microseconds, once measured.
+    pub rtt_us: Option<u64>,
+    /// The peer's GOAWAY, if it sent one.
+    pub goaway: Option<GoAway>,
+}
+
+impl<O: Outlet> Client<O> {
+    /// A connection that is not connected yet: see [`Client::connect`].
+    pub fn new(dial: Dial, options: ClientOptions, listener: ClientListener, runtime: Handle) -> Arc<Self> {
+        Arc::new(Client {
+            options,
+            runtime,
+            listener,
+            dial: Mutex::new(Some(dial)),
+            connection: OnceLock::new(),
+            given_up: Notify::new(),
+        })
+    }
+
+    /// Connects in the background. The listener hears how it went, of a failure not later than `deadline` from now.
+    ///
+    /// # Errors
+    /// [`OpenError::Already`] when it was called before.
+    pub fn connect(self: &Arc<Self>, deadline: Option<Duration>) -> Result<(), OpenError> {
+        self.connect_over(
+            |dial| async move { net::connect(&dial).await.map(Carrier::from) },
+            deadline,
+        )
+    }
+
+    /// [`Client::connect`] on whatever carrier `connect` brings.
+    pub(crate) fn connect_over<F>(
+        self: &Arc<Self>,
+        connect: impl FnOnce(Dial) -> F + Send + 'static,
+        deadline: Option<Duration>,
+    ) -> Result<(), OpenError>
+    where
+        F: Future<Output = Result<Carrier, ConnectError>> + Send + 'static,
+    {
+        let dial = self.dial.lock().take().ok_or(OpenError::Already)?;
+        let options = self.options.connection;
+        let standing: Pin<Box<dyn Future<Output = Result<Tether<O>, OpenError>> + Send>> = Box::pin(async move {
+            let carrier = connect(dial).await.map_err(OpenError::Connect)?;
+            let Standing { tether, opener, h2 } = connect::stand_up(carrier, &options, true).await?;
+            tether.0.start(h2, opener, None)?;
+            connect::settings(&tether).await?;
+            Ok(tether)
+        });
+        let client = self.clone();
+        let epitaph = Errand::new(move || (client.listener)(ClientLife::Over(EndReason::Closed)));
+        self.runtime.spawn(self.clone().live(standing, deadline, epitaph));
+        Ok(())
+    }
+
+    async fn live(
+        self: Arc<Self>,
+        mut standing: Pin<Box<dyn Future<Output = Result<Tether<O>, OpenError>> + Send>>,
+        deadline: Option<Duration>,
+        epitaph: Errand<impl FnOnce() + Send + 'static>,
+    ) {
+        let stands = connect::within(standing.as_mut(), deadline, &self.given_up).await;
+        drop(standing);
+        let last = match stands {
+            Ok(tether) => {
+                let connection = tether.0.clone();
+                let _ = self.connection.set(connection.clone());
+                (self.listener)(ClientLife::Connected);
+                connect::serve(tether, self.beside(&connection)).await;
+                ClientLife::Over(connection.lost())
+            }
+            Err(error) => ClientLife::Failed(error),
+        };
+        epitaph.cancel();
+        (self.listener)(last);
+    }
+
+    /// What the connection's task does in each turn beside driving.
+    fn beside(self: &Arc<Self>, connection: &Arc<Connection<O>>) -> impl FnMut(&mut Context<'_>) + Send + use<O> {
+        let (client, connection) = (self.clone(), connection.clone());
+        let mut pinger = self
+            .options
+            .keepalive
+            .and_then(|keepalive| Some(Pinger::new(keepalive, connection.ping_pong()?)));
+        let mut goaways = 0;
+        move |cx| {
+            let seen = connection.facts.goaways();
+            if seen != goaways
+                && let Some(goaway) = connection.facts.goaway()
+            {
+                goaways = seen;
+                (client.listener)(ClientLife::GoAway(goaway));
+            }
+            let bytes_in = connection.facts.bytes_in.load(Relaxed);
+            if let Some(Err(Unanswered)) = pinger.as_mut().map(|pinger| pinger.poll(cx, bytes_in)) {
+                pinger = None;
+                connection.give_up(Loss::PingTimeout);
+            }
+        }
+    }
+
+    /// Closes the connection and ends its streams. They and the listener hear of it later.
+    pub fn close(&self) {
+        self.given_up.notify_one();
+        if let Some(connection) = self.connection.get() {
+            connection.close();
+        }
+    }
+
+    /// The connection, once there is one.
+    pub(super) fn connection(&self) -> Option<&Arc<Connection<O>>> {
+        self.connection.get()
+    }
+
+    /// What is known of it, once it is connected.
+    pub fn info(&self) -> Option<ClientInfo> {
+        let connection = self.connection.get()?;
+        let facts = &connection.facts;
+        Some(ClientInfo {
+            endpoints: connection.endpoints.clone(),
+            streams: connection.streams(),
+            send_window: facts.send_windows(0).0,
+            unread: connection.unread.load(Relaxed),
+            bytes_in: facts.bytes_in.load(Relaxed),
+            bytes_out: facts.bytes_out.load(Relaxed),
+            rtt_us: facts.rtt_us(),
+            goaway: facts.goaway(),
+        })
+    }
+}
