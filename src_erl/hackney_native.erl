@@ -17,6 +17,7 @@
 %% When the native library is missing or of another version, every call returns `{error, {nif_not_loaded, Text}}'.
 -module(hackney_native).
 
+-export([h2_connect/1, h2_connect/2]).
 -export([h2_open/2, h2_open/3, h2_open/4,
          h2_send/2, h2_send/3, h2_send/4, h2_send_trailers/2,
          h2_recv/1, h2_recv/2, h2_consume/2,
@@ -24,9 +25,11 @@
 -export([memory/0, nif_times/0, nif_times/1]).
 -export([install_drop_in/0]).
 
--export_type([url/0, method/0, headers/0, options/0, memory/0, nif_times/0, call_times/0, percentiles/0]).
+-export_type([url/0, target/0, method/0, headers/0, options/0, memory/0, nif_times/0, call_times/0, percentiles/0]).
 
 -type url() :: binary() | string().
+%% Where a stream goes: a URL, or a connection that is there already, with path and query (else `/').
+-type target() :: url() | pid() | {pid(), Path :: binary() | string()}.
 -type method() :: atom() | string() | binary().
 -type headers() :: [{hackney_native_headers:name(), hackney_native_headers:value()}].
 -type options() :: [{atom(), term()} | atom()] | #{atom() => term()}.
@@ -42,18 +45,55 @@
 -type call_times() :: #{calls := pos_integer(), wall := percentiles(), cpu := percentiles()}.
 -type percentiles() :: #{p50 := float(), p99 := float(), max := float()}.
 
-%% @doc `h2_open(post, URL, [], Options)'.
--spec h2_open(url(), options()) -> {ok, pid()} | {error, term()}.
-h2_open(URL, Options) ->
-    h2_open(post, URL, [], Options).
+%% @doc `h2_connect(URL, [])'.
+-spec h2_connect(url()) -> {ok, pid()} | {error, term()}.
+h2_connect(URL) ->
+    h2_connect(URL, []).
 
-%% @doc `h2_open(post, URL, Headers, Options)'.
--spec h2_open(url(), headers(), options()) -> {ok, pid()} | {error, term()}.
-h2_open(URL, Headers, Options) ->
-    h2_open(post, URL, Headers, Options).
+%% @doc Connects to the server of a URL, for many streams to share the connection: `h2_open(Method, Conn, Headers, Options)', or
+%% `{Conn, Path}' in the place of `Conn', opens one. Path and query of this URL play no part. The caller becomes the connection's
+%% owner: the connection ends with it, and it is told of the connection's end and of the peer's GOAWAY, see
+%% {@link hackney_native_h2_connection}. {@link h2_info/1}, {@link h2_controlling_process/2} and {@link h2_close/1} take `Conn' too.
+%%
+%% ```
+%% {ok, Conn} = hackney_native:h2_connect(<<"https://localhost:8443">>),
+%% {ok, A} = hackney_native:h2_open(post, {Conn, <<"/echo">>}, [], []),
+%% {ok, B} = hackney_native:h2_open(post, {Conn, <<"/echo">>}, [], [{active, true}]).
+%% '''
+%%
+%% Options, as for {@link h2_open/4}: `connect_timeout', `h2c', `connect_options', `ssl_options', `insecure', `initial_window_size' (of
+%% each stream), `connection_window_size' (beside what lies unread), `max_frame_size', `max_header_list_size'. And, in milliseconds:
+%% <dl>
+%% <dt>`{keepalive, infinity}'</dt><dd>a PING after so long without a byte from the peer. Servers hang up on clients that do it too
+%% often (`enhance_your_calm'), many below 10 s</dd>
+%% <dt>`{keepalive_timeout, 20000}'</dt><dd>how long its answer may take. Then the connection ends with
+%% `{closed, keepalive_timeout}'</dd>
+%% </dl>
+%% Errors are those of {@link h2_open/4}.
+-spec h2_connect(url(), options()) -> {ok, pid()} | {error, term()}.
+h2_connect(URL, Options) ->
+    case hackney_native_connection_options:from_url(URL, Options) of
+        {ok, Given, _Path} -> start(hackney_native_h2_connection, Given);
+        {error, _} = Error -> Error
+    end.
+
+%% @doc `h2_open(post, Target, [], Options)'.
+-spec h2_open(target(), options()) -> {ok, pid()} | {error, term()}.
+h2_open(Target, Options) ->
+    h2_open(post, Target, [], Options).
+
+%% @doc `h2_open(post, Target, Headers, Options)'.
+-spec h2_open(target(), headers(), options()) -> {ok, pid()} | {error, term()}.
+h2_open(Target, Headers, Options) ->
+    h2_open(post, Target, Headers, Options).
 
 %% @doc Connects, opens one stream and sends the request's HEADERS without END_STREAM. Returns when the stream is open, not when the
 %% response comes. The caller becomes the stream's owner: linked to it, and the receiver in the active modes.
+%%
+%% On a connection of {@link h2_connect/2}, in the place of the URL, only the stream is opened. Then `connect_timeout' is how long it may
+%% wait until the peer lets there be one more; options that concern the connection are refused; and there are two more errors:
+%% `unprocessed' (the peer has said GOAWAY and has not looked at this request: send it again on another connection), and `closed' (the
+%% connection is over).
 %%
 %% The method: atoms and strings are upper-cased, a binary is sent as it is. `Headers': names are lower-cased, `host' is dropped in
 %% favour of `:authority'. Options, with their defaults; sizes in bytes, times in milliseconds or `infinity':
@@ -82,17 +122,24 @@ h2_open(URL, Headers, Options) ->
 %% `{invalid_request_target, T}', `{invalid_header, Name}', `{options, {Name, Text}}' for a file or certificate that cannot be used.
 %% While connecting: POSIX and resolver atoms (`econnrefused', `nxdomain', ...), `connect_timeout', `{tls_alert, {Alert, Text}}',
 %% `{protocol_not_negotiated, http1 | Other}', `closed', `{closed, Reason}', `{goaway, Code}'.
--spec h2_open(method(), url(), headers(), options()) -> {ok, pid()} | {error, term()}.
-h2_open(Method, URL, Headers, Options) ->
-    case hackney_native_options:from_url(Method, URL, Headers, Options) of
-        {ok, StreamOptions} -> open(StreamOptions);
+-spec h2_open(method(), target(), headers(), options()) -> {ok, pid()} | {error, term()}.
+h2_open(Method, Target, Headers, Options) ->
+    case stream_options(Method, Target, Headers, Options) of
+        {ok, StreamOptions} -> start(hackney_native_h2_stream, StreamOptions);
         {error, _} = Error -> Error
     end.
 
-open(StreamOptions) ->
-    case hackney_native_h2_stream:start_link(StreamOptions) of
+stream_options(Method, Connection, Headers, Options) when is_pid(Connection) ->
+    hackney_native_options:on_connection(Method, {Connection, <<"/">>}, Headers, Options);
+stream_options(Method, {Connection, _Path} = Target, Headers, Options) when is_pid(Connection) ->
+    hackney_native_options:on_connection(Method, Target, Headers, Options);
+stream_options(Method, URL, Headers, Options) ->
+    hackney_native_options:from_url(Method, URL, Headers, Options).
+
+start(Module, Options) ->
+    case Module:start_link(Options) of
         {ok, Pid} ->
-            case hackney_native_h2_stream:connect(Pid) of
+            case Module:connect(Pid) of
                 ok -> {ok, Pid};
                 {error, _} = Error -> Error
             end;
@@ -145,12 +192,14 @@ h2_setopts(Pid, Options) ->
 h2_controlling_process(Pid, NewOwner) ->
     hackney_native_h2_stream:controlling_process(Pid, NewOwner).
 
-%% @doc What is known of the stream. See {@link hackney_native_h2_stream:info/1}.
+%% @doc What is known of the stream, or of a connection. See {@link hackney_native_h2_stream:info/1} and
+%% {@link hackney_native_h2_connection:info/1}.
 -spec h2_info(pid()) -> {ok, map()} | {error, term()}.
 h2_info(Pid) ->
     hackney_native_h2_stream:info(Pid).
 
-%% @doc Cancels the stream and closes its connection. See {@link hackney_native_h2_stream:close/1}.
+%% @doc Cancels the stream and closes its connection, if that is its own. See {@link hackney_native_h2_stream:close/1}. With a
+%% connection, closes that, and its streams with it; {@link hackney_native_h2_connection:close/1} does so and waits for it.
 -spec h2_close(pid()) -> ok.
 h2_close(Pid) ->
     hackney_native_h2_stream:close(Pid).

@@ -33,7 +33,7 @@
          setopts/2, controlling_process/2, info/1, close/1]).
 
 %% For calls from other nodes.
--export([recv_for/3, send_for/5]).
+-export([recv_for/3, send_for/5, start_for/2]).
 
 -export([init/1, callback_mode/0, idle/3, connected/3, closed/3]).
 
@@ -55,6 +55,8 @@
                monitor :: reference(),
                connecting :: gen_statem:from() | undefined,
                connect_timeout :: timeout(),
+               %% The one it shares with others; else it has its own.
+               connection :: pid() | undefined,
                %% close/1 was called.
                closing = false :: boolean()}).
 
@@ -68,15 +70,26 @@
 %% (`hackney_ssl'), and every option of {@link hackney_native:h2_open/4}. Nothing is sent for wrong ones:
 %% `{error, {badarg, What}}', `{error, {unsupported_option, Name}}', `{error, {invalid_header, Name}}',
 %% `{error, {invalid_method, M}}', `{error, {invalid_request_target, T}}'.
--spec start_link(hackney_native_options:stream()) -> {ok, pid()} | {error, term()}.
+%%
+%% With `connection', a {@link hackney_native_h2_connection} instead of `host' and `port', the stream is opened there, on that
+%% connection's node; the options of connections are not its own then.
+-spec start_link(hackney_native_options:stream() | hackney_native_options:shared_stream()) -> {ok, pid()} | {error, term()}.
+start_link(#{connection := Connection} = Options) when is_pid(Connection), node(Connection) =/= node() ->
+    hackney_native_remote:call(Connection, ?MODULE, start_for, [self(), Options]);
 start_link(Options) ->
+    start_for(self(), Options).
+
+%% @private
+-spec start_for(pid(), map()) -> {ok, pid()} | {error, term()}.
+start_for(Owner, Options) ->
     case hackney_native_nif:status() of
         ok ->
             case hackney_native_options:stream(Options) of
                 {ok, Engine, ConnectTimeout} ->
                     %% Linked in init/1: gen_statem would take the exit of a parent for an order to terminate, and a killed
                     %% owner for an error worth a crash report.
-                    case gen_statem:start(?MODULE, {self(), Engine, ConnectTimeout}, []) of
+                    Connection = maps:get(connection, Options, undefined),
+                    case gen_statem:start(?MODULE, {Owner, Engine, ConnectTimeout, Connection}, []) of
                         {ok, Pid} -> {ok, Pid};
                         {error, {shutdown, Reason}} -> {error, Reason};
                         {error, _} = Error -> Error
@@ -94,7 +107,9 @@ connect(Pid) ->
     call(Pid, {connect, default}).
 
 %% @doc Connects and opens the stream: look-up, TCP, TLS, the request, and the peer's SETTINGS, all within `Timeout' milliseconds,
-%% else `{error, connect_timeout}'. Not until the response. The process stops when it fails.
+%% else `{error, connect_timeout}'. Not until the response. The process stops when it fails. On a shared connection, the time is for
+%% waiting until the peer lets one more stream be opened; `{error, unprocessed}' says that the peer takes no more requests and has
+%% not looked at this one.
 -spec connect(pid(), timeout()) -> ok | {error, term()}.
 connect(Pid, Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0 ->
     call(Pid, {connect, Timeout});
@@ -136,7 +151,7 @@ send_trailers(Pid, Trailers) when is_pid(Pid) ->
         {ok, Fields} ->
             Send = case hackney_native_weight:is_large(Fields) of true -> send_many_trailers; false -> send_trailers end,
             if node(Pid) =:= node() -> hackney_native_nif:Send(Pid, Fields);
-               true -> remote(Pid, hackney_native_nif, Send, [Pid, Fields])
+               true -> hackney_native_remote:call(Pid, hackney_native_nif, Send, [Pid, Fields])
             end;
         {error, _} = Error ->
             Error
@@ -166,7 +181,7 @@ recv(_, _) ->
 -spec consume(pid(), non_neg_integer()) -> ok | {error, term()}.
 consume(Pid, N) when is_pid(Pid), is_integer(N), N >= 0 ->
     if node(Pid) =:= node() -> hackney_native_nif:consume(Pid, N);
-       true -> remote(Pid, hackney_native_nif, consume, [Pid, N])
+       true -> hackney_native_remote:call(Pid, hackney_native_nif, consume, [Pid, N])
     end;
 consume(_, _) ->
     error(badarg).
@@ -180,7 +195,7 @@ setopts(Pid, []) when is_pid(Pid) ->
 setopts(Pid, [{active, Active}]) when is_pid(Pid), is_boolean(Active) orelse Active =:= once orelse
                                       is_integer(Active) andalso Active >= -32768 andalso Active =< 32767 ->
     if node(Pid) =:= node() -> hackney_native_nif:set_active(Pid, Active);
-       true -> remote(Pid, hackney_native_nif, set_active, [Pid, Active])
+       true -> hackney_native_remote:call(Pid, hackney_native_nif, set_active, [Pid, Active])
     end;
 setopts(Pid, _) when is_pid(Pid) ->
     {error, badarg};
@@ -203,7 +218,7 @@ controlling_process(_, _) ->
 -spec info(pid()) -> {ok, map()} | {error, term()}.
 info(Pid) when is_pid(Pid) ->
     if node(Pid) =:= node() -> hackney_native_nif:info(Pid);
-       true -> remote(Pid, hackney_native_nif, info, [Pid])
+       true -> hackney_native_remote:call(Pid, hackney_native_nif, info, [Pid])
     end;
 info(_) ->
     error(badarg).
@@ -223,7 +238,7 @@ close(_) ->
 
 send_to(Pid, Data, Fin, Patience) when is_pid(Pid), Fin =:= fin orelse Fin =:= nofin ->
     if node(Pid) =:= node() -> send_for(undefined, Pid, Data, Fin, Patience);
-       true -> remote(Pid, ?MODULE, send_for, [self(), Pid, Data, Fin, Patience])
+       true -> hackney_native_remote:call(Pid, ?MODULE, send_for, [self(), Pid, Data, Fin, Patience])
     end;
 send_to(_, _, _, _) ->
     error(badarg).
@@ -275,7 +290,7 @@ retry_send(Watch, Pid, Send, Data, Fin, Deadline) ->
 
 recv_from(Pid, Timeout) when is_pid(Pid) ->
     if node(Pid) =:= node() -> recv_for(undefined, Pid, Timeout);
-       true -> remote(Pid, ?MODULE, recv_for, [self(), Pid, Timeout])
+       true -> hackney_native_remote:call(Pid, ?MODULE, recv_for, [self(), Pid, Timeout])
     end;
 recv_from(_, _) ->
     error(badarg).
@@ -353,27 +368,8 @@ deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 remaining(infinity) -> infinity;
 remaining(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 
-remote(Pid, Module, Function, Args) ->
-    try
-        erpc:call(node(Pid), Module, Function, Args)
-    catch
-        error:{erpc, Reason} -> {error, {nodedown, {node(Pid), Reason}}};
-        error:{exception, Reason, _} -> error(Reason)
-    end.
-
 call(Pid, Request) when is_pid(Pid) ->
-    try
-        gen_statem:call(Pid, Request, infinity)
-    catch
-        exit:{{nodedown, Node}, _} ->
-            {error, {nodedown, Node}};
-        exit:_ ->
-            %% Without the library there can be no stream: that is the better answer.
-            case hackney_native_nif:status() of
-                {error, _} = Error when node(Pid) =:= node() -> Error;
-                _ -> {error, closed}
-            end
-    end;
+    hackney_native_remote:statem_call(Pid, Request);
 call(_, _) ->
     error(badarg).
 
@@ -387,14 +383,14 @@ callback_mode() ->
     state_functions.
 
 %% @private
--spec init({pid(), map(), timeout()}) -> {ok, idle, #data{}} | {stop, term()}.
-init({Owner, Engine, ConnectTimeout}) ->
+-spec init({pid(), map(), timeout(), pid() | undefined}) -> {ok, idle, #data{}} | {stop, term()}.
+init({Owner, Engine, ConnectTimeout, Connection}) ->
     process_flag(trap_exit, true),
     link(Owner),
-    case new(Owner, Engine) of
+    case new(post_to(Owner), Engine) of
         ok ->
             Monitor = erlang:monitor(process, Owner),
-            {ok, idle, #data{owner = Owner, monitor = Monitor, connect_timeout = ConnectTimeout}};
+            {ok, idle, #data{owner = Owner, monitor = Monitor, connect_timeout = ConnectTimeout, connection = Connection}};
         {error, Reason} ->
             unlink(Owner),
             %% No crash, which would be reported: the caller hears of it.
@@ -419,14 +415,16 @@ new(Owner, Engine) ->
 -spec idle(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 idle({call, From}, {connect, _}, #data{connecting = Busy}) when Busy =/= undefined ->
     {keep_state_and_data, [{reply, From, {error, already_connected}}]};
-idle({call, From}, {connect, Timeout0}, #data{connect_timeout = Default} = Data) ->
+idle({call, From}, {connect, Timeout0}, #data{connect_timeout = Default, connection = Connection} = Data0) ->
     Timeout = case Timeout0 of default -> Default; _ -> Timeout0 end,
-    case hackney_native_nif:connect(Timeout) of
-        ok -> {keep_state, Data#data{connecting = From}};
-        {error, _} = Error -> not_opened(Error, Data#data{connecting = From})
+    Data = Data0#data{connecting = From},
+    case connect_engine(Connection, Timeout) of
+        Later when Later =:= ok; Later =:= wait -> {keep_state, Data};
+        opened -> opened(Data);
+        {error, _} = Error -> not_opened(Error, Data)
     end;
-idle(info, {hackney_native_nif, opened}, #data{connecting = From} = Data) ->
-    {next_state, connected, Data#data{connecting = undefined}, [{reply, From, ok}]};
+idle(info, {hackney_native_nif, opened}, Data) ->
+    opened(Data);
 idle(info, {hackney_native_nif, {failed, Reason}}, Data) ->
     not_opened({error, Reason}, Data);
 idle(cast, close, #data{connecting = undefined}) ->
@@ -437,6 +435,12 @@ idle({call, From}, {controlling_process, _}, _Data) ->
     {keep_state_and_data, [{reply, From, {error, not_connected}}]};
 idle(EventType, Event, Data) ->
     in_any_state(EventType, Event, Data).
+
+connect_engine(undefined, Timeout) -> hackney_native_nif:connect(Timeout);
+connect_engine(Connection, Timeout) -> hackney_native_nif:connect_on(Connection, Timeout).
+
+opened(#data{connecting = From} = Data) ->
+    {next_state, connected, Data#data{connecting = undefined}, [{reply, From, ok}]}.
 
 %% The caller hears of it by the reply: an owner that traps exits gets no message of a process it never got to know.
 not_opened(Error, #data{owner = Owner, connecting = From}) ->
@@ -513,14 +517,13 @@ relay(Message, Owner) when element(1, Message) =:= hackney_h2;
 relay(_, _) ->
     keep_state_and_data.
 
+%% Whom the engine posts to: for an owner on another node this process, which relays.
+post_to(Owner) when node(Owner) =:= node() -> Owner;
+post_to(_Owner) -> self().
+
 hand_over(Owner, #data{owner = Owner} = Data) ->
     Data;
 hand_over(NewOwner, #data{owner = OldOwner, monitor = OldMonitor} = Data) ->
-    link(NewOwner),
-    Monitor = erlang:monitor(process, NewOwner),
-    PostTo = case node(NewOwner) =:= node() of true -> NewOwner; false -> self() end,
-    _ = hackney_native_nif:set_owner(self(), PostTo),
-    unlink(OldOwner),
-    erlang:demonitor(OldMonitor, [flush]),
-    receive {'EXIT', OldOwner, _} -> ok after 0 -> ok end,
+    _ = hackney_native_nif:set_owner(self(), post_to(NewOwner)),
+    {NewOwner, Monitor} = hackney_native_remote:change_owner(OldOwner, OldMonitor, NewOwner),
     Data#data{owner = NewOwner, monitor = Monitor}.

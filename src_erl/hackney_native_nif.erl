@@ -11,18 +11,20 @@
          send/3, send_many/3, await_room/3, send_trailers/2, send_many_trailers/2,
          recv/2, recv_many/2, stop_waiting/1,
          consume/2, set_active/2, set_owner/2, close/1, info/1,
+         client_new/2, client_connect/1, client_info/1, client_close/1, connect_on/2,
          status/0, memory/0, measure/1, measured/0, shutdown/1]).
 
 -nifs([new/2, new_many/3, connect/1,
        send/3, send_many/3, await_room/3, send_trailers/2, send_many_trailers/2,
        recv/2, recv_many/2, stop_waiting/1,
        consume/2, set_active/2, set_owner/2, close/1, info/1,
+       client_new/2, client_connect/1, client_info/1, client_close/1, connect_on/2,
        status/0, memory/0, measure/1, measured/0, shutdown/1]).
 
 -on_load(load/0).
 
 %% Agreed on with the library, see `native/nif/src/lifecycle.rs'.
--define(ABI, 2).
+-define(ABI, 3).
 -define(NOT_LOADED, {?MODULE, not_loaded}).
 
 -type error() :: {error, term()}.
@@ -126,6 +128,29 @@ new_many(_Owner, _Options, _Workers) -> not_loaded().
 %% @doc Opens the caller's stream. `{hackney_native_nif, opened | {failed, Reason}}' follows, later `ended' and `drained'.
 -spec connect(timeout()) -> ok | error().
 connect(_Timeout) -> not_loaded().
+
+%% @doc Makes a connection that belongs to the calling process, with the options that {@link hackney_native_options:connection/1}
+%% makes. Starts so many threads if the engine has none. On a dirty scheduler.
+-spec client_new(Options :: map(), Workers :: pos_integer()) -> ok | error().
+client_new(_Options, _Workers) -> not_loaded().
+
+%% @doc Connects the caller's connection. `{hackney_native_nif, connected | {failed, Reason}}' follows, later
+%% `{goaway, LastStreamId, Code}' and `{over, Reason}'.
+-spec client_connect(timeout()) -> ok | error().
+client_connect(_Timeout) -> not_loaded().
+
+%% @doc What is known of the connection of a process.
+-spec client_info(pid()) -> {ok, map()} | error().
+client_info(_Pid) -> not_loaded().
+
+%% @doc Closes the caller's connection.
+-spec client_close(pid()) -> ok | error().
+client_close(_Pid) -> not_loaded().
+
+%% @doc Opens the caller's stream on the connection of a process. After `wait' it is in line for a place, and it is as after
+%% `connect/1'.
+-spec connect_on(pid(), timeout()) -> opened | wait | error().
+connect_on(_Connection, _Timeout) -> not_loaded().
 
 %% @doc Queues bytes. `{wait, SendTimeout}' when there is no room.
 -spec send(pid(), binary() | [binary()], fin | nofin) -> ok | {wait, timeout()} | error().

@@ -31,6 +31,10 @@ rustler::atoms! {
     ended,
     drained,
 
+    // a connection's process
+    over,
+    host,
+
     // modes
     once,
     active_mode,
@@ -46,6 +50,8 @@ rustler::atoms! {
     http1,
     options,
     not_connected,
+    keepalive_timeout,
+    unprocessed,
     panic,
     protocol_not_negotiated,
     recv_buffer_overflow,
@@ -72,7 +78,8 @@ rustler::atoms! {
     inadequate_security,
     http_1_1_required,
 
-    // info/1
+    // info/1, client_info/1
+    max_streams,
     state,
     idle,
     connected,

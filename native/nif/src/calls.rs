@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hackney_engine::error::{RecvError, SendError};
-use hackney_engine::h2::{Received, Stream};
+use hackney_engine::h2::{Admitted, Received, Stream};
 use hackney_engine::runtime::{self, Handle, NotRunning};
 use rustler::{Atom, Encoder, Env, LocalPid, NifResult, Term};
 
 use crate::processes::{Processes, Waiter};
 use crate::registry::{NifStream, is_alive, pid_key};
 use crate::terms::{errors, headers, info, message, mode, options, payload};
-use crate::{atoms, keeper, registry, times};
+use crate::{atoms, clients, keeper, registry, times};
 
 /// Making terms of so many header fields takes some 50 us.
 const MANY_FIELDS: usize = 1000;
 
-fn error<'a>(env: Env<'a>, reason: impl Encoder) -> Term<'a> {
+pub(crate) fn error<'a>(env: Env<'a>, reason: impl Encoder) -> Term<'a> {
     (atoms::error(), reason).encode(env)
 }
 
@@ -26,8 +26,16 @@ fn find(env: Env<'_>, pid: &LocalPid) -> Option<Arc<NifStream>> {
 }
 
 /// The process has no stream, or none any more.
-fn gone(env: Env<'_>) -> Term<'_> {
+pub(crate) fn gone(env: Env<'_>) -> Term<'_> {
     error(env, atoms::closed())
+}
+
+/// Milliseconds, or `infinity`.
+pub(crate) fn decode_timeout(timeout: Term<'_>) -> NifResult<Option<Duration>> {
+    match timeout.decode::<Atom>() {
+        Ok(atom) if atom == atoms::infinity() => Ok(None),
+        _ => Ok(Some(Duration::from_millis(timeout.decode()?))),
+    }
 }
 
 /// Milliseconds, or `infinity`.
@@ -51,10 +59,17 @@ fn new_many<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usize
     let _timer = times::NEW_MANY.start();
     match runtime::handle(workers) {
         Ok(handle) => enter(env, owner, options, handle),
-        Err(NotRunning::Stopping) => Ok(gone(env)),
-        Err(NotRunning::Threads(failure)) => {
+        Err(reason) => Ok(not_running(env, &reason)),
+    }
+}
+
+/// Why the engine has no threads.
+pub(crate) fn not_running<'a>(env: Env<'a>, reason: &NotRunning) -> Term<'a> {
+    match reason {
+        NotRunning::Stopping => gone(env),
+        NotRunning::Threads(failure) => {
             let text = message::binary(env, failure.to_string().as_bytes());
-            Ok(error(env, (atoms::threads(), text)))
+            error(env, (atoms::threads(), text))
         }
     }
 }
@@ -78,12 +93,22 @@ fn connect<'a>(env: Env<'a>, deadline: Term<'a>) -> NifResult<Term<'a>> {
     let Some(stream) = find(env, &env.pid()) else {
         return Ok(gone(env));
     };
-    let deadline = match deadline.decode::<Atom>() {
-        Ok(atom) if atom == atoms::infinity() => None,
-        _ => Some(Duration::from_millis(deadline.decode()?)),
-    };
-    Ok(match stream.open(deadline) {
+    Ok(match stream.open(decode_timeout(deadline)?) {
         Ok(()) => atoms::ok().encode(env),
+        Err(failure) => error(env, errors::open_error(env, &failure)),
+    })
+}
+
+/// Opens the caller's stream on the connection of another process.
+#[rustler::nif]
+fn connect_on<'a>(env: Env<'a>, connection: LocalPid, deadline: Term<'a>) -> NifResult<Term<'a>> {
+    let _timer = times::CONNECT_ON.start();
+    let (Some(stream), Some(client)) = (find(env, &env.pid()), clients::find(pid_key(env, &connection))) else {
+        return Ok(gone(env));
+    };
+    Ok(match stream.open_on(&client, decode_timeout(deadline)?) {
+        Ok(Admitted::Now) => atoms::opened().encode(env),
+        Ok(Admitted::Later) => atoms::wait().encode(env),
         Err(failure) => error(env, errors::open_error(env, &failure)),
     })
 }
@@ -240,10 +265,10 @@ fn close(env: Env<'_>, pid: LocalPid) -> Atom {
 #[rustler::nif(name = "info")]
 fn info_<'a>(env: Env<'a>, pid: LocalPid) -> Term<'a> {
     let _timer = times::INFO.start();
-    let Some(stream) = find(env, &pid) else {
-        return gone(env);
-    };
-    (atoms::ok(), info::encode(env, &stream.info())).encode(env)
+    match find(env, &pid) {
+        Some(stream) => (atoms::ok(), info::encode(env, &stream.info())).encode(env),
+        None => clients::info(env, &pid),
+    }
 }
 
 /// That the library is there.

@@ -1,4 +1,4 @@
-//! The watch on a stream's process: when it dies, however it dies, the stream dies with it.
+//! The watch on the process of a stream or connection: when it dies, however it dies, that dies with it.
 //!
 //! A resource for the sake of its monitor only. Made with the VM's own functions: rustler's resource types are opened by the
 //! first load only, and an upgrade must take them over.
@@ -14,7 +14,7 @@ use rustler::sys::{
 };
 use rustler::{Env, LocalPid};
 
-use crate::{registry, times};
+use crate::{clients, registry, times};
 
 /// The resource type, as the last load or upgrade got it from the VM.
 static TYPE: AtomicPtr<ErlNifResourceType> = AtomicPtr::new(ptr::null_mut());
@@ -46,6 +46,8 @@ unsafe extern "C" fn down(env: *mut ErlNifEnv, _: *mut c_void, pid: *const ErlNi
     let _ = catch_unwind(|| {
         if let Some(stream) = registry::remove(key) {
             stream.bury();
+        } else if let Some(client) = clients::remove(key) {
+            client.close();
         }
     });
 }

@@ -2,6 +2,7 @@
 
 mod atoms;
 mod calls;
+mod clients;
 mod entry;
 mod held_binary;
 mod keeper;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use rustler::sys::ErlNifResourceFlags;
 use rustler::{Env, Term};
 
-use crate::{keeper, registry};
+use crate::{clients, keeper, registry};
 
 /// What `hackney_native_nif` and this library must agree on: the functions, their arguments and results. Raised with every change;
 /// a library left over from another version is then refused instead of misunderstood.
-const ABI: u32 = 2;
+const ABI: u32 = 3;
 
 /// Set when the VM has begun to halt: from then on its functions must not be called by threads of ours.
 static HALTING: AtomicBool = AtomicBool::new(false);
@@ -73,6 +73,7 @@ fn shutdown(patience_ms: u64) -> rustler::Atom {
     let _timer = crate::times::SHUTDOWN.start();
     hackney_engine::runtime::shutdown(Duration::from_millis(patience_ms), || {
         registry::all().iter().for_each(|stream| stream.abort());
+        clients::all().iter().for_each(|client| client.close());
     });
     crate::atoms::ok()
 }

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 
+use hackney_engine::h2::{ClientLife, ClientListener};
 use hackney_engine::{Life, Notice, Outlet};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
 
-use crate::terms::errors::{end_reason, open_error};
+use crate::terms::errors::{end_reason, error_code, open_error};
 use crate::terms::message::message;
 use crate::{atoms, lifecycle};
 
@@ -49,6 +50,23 @@ fn post(to: &LocalPid, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
     }
     // A receiver that is gone is nobody's loss: the stream hears of its keeper's and its owner's end by other ways.
     let _ = POSTBOX.with_borrow_mut(|env| env.send_and_clear(to, build));
+}
+
+/// Tells a connection's process of its life.
+pub(crate) fn listener(keeper: LocalPid) -> ClientListener {
+    Box::new(move |life| {
+        post(&keeper, |env| {
+            let news = match life {
+                ClientLife::Connected => atoms::connected().encode(env),
+                ClientLife::Failed(error) => (atoms::failed(), open_error(env, &error)).encode(env),
+                ClientLife::GoAway(goaway) => {
+                    (atoms::goaway(), goaway.last_stream, error_code(env, goaway.code)).encode(env)
+                }
+                ClientLife::Over(reason) => (atoms::over(), end_reason(env, &reason)).encode(env),
+            };
+            (atoms::hackney_native_nif(), news).encode(env)
+        });
+    })
 }
 
 impl Outlet for Processes {

@@ -42,8 +42,13 @@ macro_rules! functions {
 
 functions! {
     AWAIT_ROOM "await_room" Normal,
+    CLIENT_CLOSE "client_close" Normal,
+    CLIENT_CONNECT "client_connect" Normal,
+    CLIENT_INFO "client_info" Normal,
+    CLIENT_NEW "client_new" Dirty,
     CLOSE "close" Normal,
     CONNECT "connect" Normal,
+    CONNECT_ON "connect_on" Normal,
     CONSUME "consume" Normal,
     // The watch on a stream's process, which the VM calls on a scheduler too.
     DOWN "down" Normal,

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::client::Client;
 use super::connect;
 use super::connection::{Connection, Driver, Place};
+use super::credit::Credit;
 use super::errand::Errand;
 use super::options::Target;
 use super::stream::{Phase, Stream};
@@ -82,11 +83,15 @@ impl<O: Outlet> Stream<O> {
     pub fn open_on(self: &Arc<Self>, client: &Client<O>, deadline: Option<Duration>) -> Result<Admitted, OpenError> {
         let connection = client.connection().ok_or(OpenError::Ended(EndReason::Closed))?;
         let mut state = self.state.lock();
-        let Some(Target { request, .. }) = state.target.take() else {
+        let Some(Target { mut request, .. }) = state.target.take() else {
             return Err(OpenError::Already);
         };
         state.phase = Phase::Opening;
+        state.credit = Credit::new(self.options.flow_control, client.initial_window_size());
         drop(state);
+        if request.authority.is_empty() {
+            client.authority().clone_into(&mut request.authority);
+        }
         let scheme = if connection.endpoints.tls.is_some() {
             "https"
         } else {

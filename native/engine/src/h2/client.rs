@@ -25,8 +25,10 @@ use crate::net::{self, ConnectError, Dial};
 use crate::outlet::Outlet;
 
 /// What is settled when a connection is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ClientOptions {
+    /// `:authority` of requests that name none of their own.
+    pub authority: String,
     /// Limits that the peer is told. The connection's window is kept open beside what lies unread.
     pub connection: ConnectionOptions,
     /// PINGs, if any.
@@ -188,6 +190,14 @@ impl<O: Outlet> Client<O> {
         if let Some(connection) = self.connection.get() {
             connection.close();
         }
+    }
+
+    pub(super) fn authority(&self) -> &str {
+        &self.options.authority
+    }
+
+    pub(super) fn initial_window_size(&self) -> u32 {
+        self.options.connection.initial_window_size
     }
 
     /// The connection, once there is one.

@@ -12,7 +12,8 @@ use crate::net::Dial;
 pub struct RequestHead {
     /// The method token.
     pub method: String,
-    /// `:authority`: host, with the port unless it is the scheme's own.
+    /// `:authority`: host, with the port unless it is the scheme's own. Left empty, it is that of the connection that the stream is
+    /// opened on.
     pub authority: String,
     /// `:path`: path and query.
     pub path: String,
@@ -46,7 +47,7 @@ pub struct StreamOptions {
     pub send_timeout: Option<u64>,
     /// How long a reader waits, in milliseconds, `None` for ever. The engine only hands it back.
     pub recv_timeout: Option<u64>,
-    /// Limits of the connection.
+    /// Limits of the connection, if it is the stream's own.
     pub connection: ConnectionOptions,
 }
 
@@ -61,6 +62,18 @@ pub struct ConnectionOptions {
     pub max_frame_size: u32,
     /// The largest header list we take, against header bombs (RFC 9113, 10.5.1).
     pub max_header_list_size: u32,
+}
+
+/// What a connection has before any SETTINGS (RFC 9113, 6.5.2 and 6.9.2), with no bound on header lists.
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        ConnectionOptions {
+            initial_window_size: 65_535,
+            connection_window_size: 65_535,
+            max_frame_size: 16_384,
+            max_header_list_size: u32::MAX,
+        }
+    }
 }
 
 /// Bytes that h2 takes from our own queue ahead of the socket, per stream.

@@ -31,7 +31,11 @@ impl Shared {
     async fn connect_with(port: u16, connection: ConnectionOptions, keepalive: Option<Keepalive>) -> Self {
         let (heard, lives) = mpsc::unbounded_channel();
         let listener = Box::new(move |life| heard.send(life).unwrap_or_default());
-        let options = ClientOptions { connection, keepalive };
+        let options = ClientOptions {
+            authority: "localhost".into(),
+            connection,
+            keepalive,
+        };
         let runtime = tokio::runtime::Handle::current();
         let connection = Connection::new(target(port).dial.unwrap(), options, listener, runtime);
         connection.connect(Some(DEADLINE)).unwrap();
@@ -61,7 +65,7 @@ impl Shared {
     fn open_with(&self, options: StreamOptions, deadline: Option<Duration>) -> (Client, Result<Admitted, OpenError>) {
         let request = RequestHead {
             method: "POST".into(),
-            authority: "localhost".into(),
+            authority: String::new(),
             path: "/echo".into(),
             headers: HeaderMap::new(),
         };

@@ -49,6 +49,7 @@ pub(crate) fn end_reason<'a>(env: Env<'a>, reason: &EndReason) -> Term<'a> {
     match reason {
         EndReason::Reset(code) => (atoms::stream_error(), error_code(env, *code)).encode(env),
         EndReason::GoAway(code) => (atoms::goaway(), error_code(env, *code)).encode(env),
+        EndReason::Unprocessed => atoms::unprocessed().encode(env),
         EndReason::Closed => atoms::closed().encode(env),
         EndReason::RecvBufferOverflow => atoms::recv_buffer_overflow().encode(env),
         EndReason::Panic(text) => (atoms::panic(), binary(env, text.as_bytes())).encode(env),
@@ -58,6 +59,7 @@ pub(crate) fn end_reason<'a>(env: Env<'a>, reason: &EndReason) -> Term<'a> {
                 let name = errno::name(&std::io::Error::from_raw_os_error(*code));
                 (atoms::closed(), closed_table_atom(env, name)).encode(env)
             }
+            Loss::PingTimeout => (atoms::closed(), atoms::keepalive_timeout()).encode(env),
             Loss::TruncatedFrame => (atoms::closed(), atoms::truncated_frame()).encode(env),
             Loss::Protocol(code) => (atoms::closed(), (atoms::connection_error(), error_code(env, *code))).encode(env),
             Loss::Other(text) => (atoms::closed(), binary(env, text.as_bytes())).encode(env),

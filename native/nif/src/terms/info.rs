@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hackney_engine::h2::{ConnectedInfo, Info, StreamState};
+use hackney_engine::h2::{ClientInfo, ConnectedInfo, Endpoints, GoAway, Info, StreamState};
 use rustler::{Encoder, Env, Term};
 
 use super::errors::error_code;
@@ -53,18 +53,52 @@ fn env_map_new(env: Env<'_>) -> Term<'_> {
 }
 
 fn connection<'a>(env: Env<'a>, info: &ConnectedInfo, pairs: &mut Vec<(rustler::Atom, Term<'a>)>) {
-    let tls = info.endpoints.tls.as_ref();
+    endpoints(env, &info.endpoints, pairs);
+    pairs.extend([
+        (atoms::stream_id(), info.stream_id.encode(env)),
+        (atoms::send_window(), info.send_window.encode(env)),
+        (atoms::connection_send_window(), info.connection_send_window.encode(env)),
+        (atoms::recv_window(), or_undefined(env, info.recv_window)),
+        (atoms::bytes_in(), info.bytes_in.encode(env)),
+        (atoms::bytes_out(), info.bytes_out.encode(env)),
+        (atoms::rtt_us(), or_undefined(env, info.rtt_us)),
+        (atoms::goaway(), goaway(env, info.goaway)),
+    ]);
+}
+
+/// The term of a snapshot of a connection that streams share.
+pub(crate) fn encode_client<'a>(env: Env<'a>, info: &ClientInfo) -> Term<'a> {
+    let (streams, max_streams) = info.streams.unzip();
+    let mut pairs = vec![
+        (atoms::streams(), or_undefined(env, streams)),
+        (atoms::max_streams(), or_undefined(env, max_streams)),
+        (atoms::recv_queue_bytes(), info.unread.encode(env)),
+        (atoms::send_window(), info.send_window.encode(env)),
+        (atoms::bytes_in(), info.bytes_in.encode(env)),
+        (atoms::bytes_out(), info.bytes_out.encode(env)),
+        (atoms::rtt_us(), or_undefined(env, info.rtt_us)),
+        (atoms::goaway(), goaway(env, info.goaway)),
+    ];
+    endpoints(env, &info.endpoints, &mut pairs);
+    Term::map_from_pairs(env, &pairs).unwrap_or_else(|_| env_map_new(env))
+}
+
+fn goaway(env: Env<'_>, goaway: Option<GoAway>) -> Term<'_> {
+    or_undefined(
+        env,
+        goaway.map(|goaway| (goaway.last_stream, error_code(env, goaway.code))),
+    )
+}
+
+fn endpoints<'a>(env: Env<'a>, endpoints: &Endpoints, pairs: &mut Vec<(rustler::Atom, Term<'a>)>) {
+    let tls = endpoints.tls.as_ref();
     let text = |text: Option<&str>| or_undefined(env, text.map(|text| binary(env, text.as_bytes())));
     let bytes = |bytes: Option<&Vec<u8>>| or_undefined(env, bytes.map(|bytes| binary(env, bytes)));
     let version =
         tls.map(|tls| rustler::Atom::from_str(env, if tls.version == "TLSv1.2" { "tlsv1.2" } else { "tlsv1.3" }));
-    let goaway = info
-        .goaway
-        .map(|goaway| (goaway.last_stream, error_code(env, goaway.code)));
     pairs.extend([
-        (atoms::stream_id(), info.stream_id.encode(env)),
-        (atoms::peer(), address(env, &info.endpoints.peer)),
-        (atoms::local(), address(env, &info.endpoints.local)),
+        (atoms::peer(), address(env, &endpoints.peer)),
+        (atoms::local(), address(env, &endpoints.local)),
         (atoms::alpn(), bytes(tls.and_then(|tls| tls.alpn.as_ref()))),
         (atoms::tls_version(), or_undefined(env, version.and_then(Result::ok))),
         (atoms::tls_cipher(), text(tls.map(|tls| tls.cipher.as_str()))),
@@ -73,12 +107,5 @@ fn connection<'a>(env: Env<'a>, info: &ConnectedInfo, pairs: &mut Vec<(rustler::
             atoms::peer_certificate(),
             bytes(tls.and_then(|tls| tls.peer_certificate.as_ref())),
         ),
-        (atoms::send_window(), info.send_window.encode(env)),
-        (atoms::connection_send_window(), info.connection_send_window.encode(env)),
-        (atoms::recv_window(), or_undefined(env, info.recv_window)),
-        (atoms::bytes_in(), info.bytes_in.encode(env)),
-        (atoms::bytes_out(), info.bytes_out.encode(env)),
-        (atoms::rtt_us(), or_undefined(env, info.rtt_us)),
-        (atoms::goaway(), or_undefined(env, goaway)),
     ]);
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hackney_engine::h2::{ConnectionOptions, FlowControl, RequestHead, StreamOptions, Target};
+use hackney_engine::h2::{
+    ClientOptions, ConnectionOptions, FlowControl, Keepalive, RequestHead, StreamOptions, Target,
+};
 use hackney_engine::net::{
     CertificateSource, Dial, Family, Identity, KeySource, Roots, Secret, ServerNameOption, TcpOptions, TlsOptions,
     TlsVersion, Verify,
@@ -126,17 +128,33 @@ struct TcpTerm {
     linger: Maybe<u64>,
 }
 
+/// Whom to connect to. A stream that will be opened on another's connection has none of these keys.
 #[derive(NifMap)]
 #[rustler(decode)]
-struct OptionsTerm<'a> {
-    method: String,
-    authority: String,
-    path: String,
-    headers: Term<'a>,
+struct DialTerm<'a> {
     host: String,
     port: u16,
     tcp: TcpTerm,
     tls: Maybe<TlsTerm<'a>>,
+}
+
+/// Limits of a connection.
+#[derive(NifMap)]
+#[rustler(decode)]
+struct ConnectionTerm {
+    initial_window_size: u32,
+    connection_window_size: u32,
+    max_frame_size: u32,
+    max_header_list_size: u32,
+}
+
+#[derive(NifMap)]
+#[rustler(decode)]
+struct StreamTerm<'a> {
+    method: String,
+    authority: String,
+    path: String,
+    headers: Term<'a>,
     active: Term<'a>,
     flow_control: FlowControlTerm,
     informational: bool,
@@ -144,10 +162,14 @@ struct OptionsTerm<'a> {
     max_send_buffer: Bound,
     recv_timeout: Bound,
     send_timeout: Bound,
-    initial_window_size: u32,
-    connection_window_size: u32,
-    max_frame_size: u32,
-    max_header_list_size: u32,
+}
+
+#[derive(NifMap)]
+#[rustler(decode)]
+struct ClientTerm {
+    authority: String,
+    keepalive: Bound,
+    keepalive_timeout: u64,
 }
 
 fn size(bound: &Bound) -> usize {
@@ -166,10 +188,11 @@ fn bytes(list: &[Binary<'_>]) -> Vec<Vec<u8>> {
     list.iter().map(|b| b.as_slice().to_vec()).collect()
 }
 
-/// Reads the options.
+/// Reads a stream's options.
 pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
-    let options: OptionsTerm<'_> = term.decode()?;
+    let options: StreamTerm<'_> = term.decode()?;
     let fields = headers::decode(&headers::pairs(options.headers)?).map_err(|_| rustler::Error::BadArg)?;
+    let own_connection = term.map_get(atoms::host()).is_ok();
     let target = Target {
         request: RequestHead {
             method: options.method,
@@ -177,12 +200,7 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
             path: options.path,
             headers: fields,
         },
-        dial: Some(Dial {
-            host: options.host,
-            port: options.port,
-            tcp: tcp(options.tcp)?,
-            tls: options.tls.0.map(tls),
-        }),
+        dial: own_connection.then(|| dial(term)).transpose()?,
     };
     let options = StreamOptions {
         mode: mode::initial(options.active)?,
@@ -195,14 +213,53 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
         max_send_buffer: size(&options.max_send_buffer),
         send_timeout: options.send_timeout.0,
         recv_timeout: options.recv_timeout.0,
-        connection: ConnectionOptions {
-            initial_window_size: options.initial_window_size,
-            connection_window_size: options.connection_window_size,
-            max_frame_size: options.max_frame_size,
-            max_header_list_size: options.max_header_list_size,
+        connection: if own_connection {
+            connection(term)?
+        } else {
+            ConnectionOptions::default()
         },
     };
     Ok((target, options))
+}
+
+/// Reads the options of a connection that streams share.
+pub(crate) fn decode_client(term: Term<'_>) -> NifResult<(Dial, ClientOptions)> {
+    let options: ClientTerm = term.decode()?;
+    let keepalive = options.keepalive.0.map(|interval| Keepalive {
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_millis(options.keepalive_timeout),
+    });
+    let options = ClientOptions {
+        authority: options.authority,
+        connection: connection(term)?,
+        keepalive,
+    };
+    Ok((dial(term)?, options))
+}
+
+fn dial(term: Term<'_>) -> NifResult<Dial> {
+    let DialTerm {
+        host,
+        port,
+        tcp: tcp_term,
+        tls: tls_term,
+    } = term.decode()?;
+    Ok(Dial {
+        host,
+        port,
+        tcp: tcp(tcp_term)?,
+        tls: tls_term.0.map(tls),
+    })
+}
+
+fn connection(term: Term<'_>) -> NifResult<ConnectionOptions> {
+    let limits: ConnectionTerm = term.decode()?;
+    Ok(ConnectionOptions {
+        initial_window_size: limits.initial_window_size,
+        connection_window_size: limits.connection_window_size,
+        max_frame_size: limits.max_frame_size,
+        max_header_list_size: limits.max_header_list_size,
+    })
 }
 
 fn tcp(term: TcpTerm) -> NifResult<TcpOptions> {

@@ -1,0 +1,40 @@
+%% @private Calls to the process of a stream or connection, which may be gone or on another node, and the change of its owner.
+-module(hackney_native_remote).
+
+-export([call/4, statem_call/2, change_owner/3]).
+
+%% @doc Applies a function on the node of a process. What it raises is raised here.
+-spec call(pid(), module(), atom(), [term()]) -> term().
+call(Pid, Module, Function, Args) ->
+    try
+        erpc:call(node(Pid), Module, Function, Args)
+    catch
+        error:{erpc, Reason} -> {error, {nodedown, {node(Pid), Reason}}};
+        error:{exception, Reason, _} -> error(Reason)
+    end.
+
+%% @doc Calls the process itself. `{error, closed}' when it is gone.
+-spec statem_call(pid(), term()) -> term().
+statem_call(Pid, Request) ->
+    try
+        gen_statem:call(Pid, Request, infinity)
+    catch
+        exit:{{nodedown, Node}, _} ->
+            {error, {nodedown, Node}};
+        exit:_ ->
+            %% Without the library there can be nothing to call: that is the better answer.
+            case hackney_native_nif:status() of
+                {error, _} = Error when node(Pid) =:= node() -> Error;
+                _ -> {error, closed}
+            end
+    end.
+
+%% @doc Moves link and monitor of the calling process from one owner to the next.
+-spec change_owner(pid(), reference(), pid()) -> {pid(), reference()}.
+change_owner(OldOwner, OldMonitor, NewOwner) ->
+    link(NewOwner),
+    Monitor = erlang:monitor(process, NewOwner),
+    unlink(OldOwner),
+    erlang:demonitor(OldMonitor, [flush]),
+    receive {'EXIT', OldOwner, _} -> ok after 0 -> ok end,
+    {NewOwner, Monitor}.
