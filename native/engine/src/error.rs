@@ -39,6 +39,9 @@ pub enum Loss {
     /// The end of the byte stream in the middle of a frame.
     #[error("the peer closed the connection in the middle of a frame")]
     TruncatedFrame,
+    /// The peer of a server did not begin as a client of HTTP/2 does (RFC 9113, 3.4).
+    #[error("no HTTP/2 client")]
+    InvalidPreface,
     /// No answer to a PING in time.
     #[error("the peer did not answer a PING")]
     PingTimeout,
@@ -82,6 +85,12 @@ pub enum SendError {
     /// The send buffer has no room for it. Carries the stream's own `send_timeout` in milliseconds: 0 not to wait, `None` for ever.
     #[error("send buffer full")]
     Full(Option<u64>),
+    /// A response has to be given first.
+    #[error("no response yet")]
+    NoResponse,
+    /// The response has been given.
+    #[error("the response was given already")]
+    Responded,
     /// Our side is closed already by `fin` or trailers.
     #[error("stream closed")]
     StreamClosed,

@@ -60,10 +60,23 @@ pub enum Mode {
 pub enum Notice {
     /// An inbound message.
     Message(Message),
+    /// The last body bytes, perhaps none: the peer has ended its side. Of streams whose sides end each for itself.
+    Last(bytes::Bytes),
     /// The stream ended with an error. The last notice of a stream.
     Error(crate::error::EndReason),
     /// The connection was closed in an orderly way before the peer ended the stream. The last notice of a stream.
     Closed,
     /// `Mode::Count` has run out: the stream is passive now.
     Passive,
+}
+
+impl Notice {
+    /// Body bytes in it.
+    pub(crate) fn body_len(&self) -> usize {
+        match self {
+            Notice::Message(message) => message.body_len(),
+            Notice::Last(data) => data.len(),
+            Notice::Error(_) | Notice::Closed | Notice::Passive => 0,
+        }
+    }
 }

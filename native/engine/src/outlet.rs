@@ -23,8 +23,8 @@ pub trait Outlet: Send + Sync + 'static {
     /// Who waits for something to read or for room to send.
     type Waiter: Send + 'static;
 
-    /// Posts `notice` to `owner`.
-    fn notify(&self, owner: &Self::Owner, notice: Notice);
+    /// Posts `notice` of the stream with this identifier to `owner`.
+    fn notify(&self, owner: &Self::Owner, stream: u32, notice: Notice);
     /// Tells a waiter to look again.
     fn wake(&self, waiter: Self::Waiter);
     /// Tells the stream's keeper how the stream fares.

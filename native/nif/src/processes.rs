@@ -73,11 +73,13 @@ impl Outlet for Processes {
     type Owner = LocalPid;
     type Waiter = Waiter;
 
-    fn notify(&self, owner: &LocalPid, notice: Notice) {
+    fn notify(&self, owner: &LocalPid, _: u32, notice: Notice) {
         post(owner, |env| match notice {
             Notice::Message(inner) => (atoms::hackney_h2(), self.keeper, message(env, inner)).encode(env),
             Notice::Error(reason) => (atoms::hackney_h2_error(), self.keeper, end_reason(env, &reason)).encode(env),
             Notice::Closed => (atoms::hackney_h2(), self.keeper, (atoms::closed(), atoms::closed())).encode(env),
+            // Of streams that tell events only.
+            Notice::Last(_) => atoms::undefined().encode(env),
             Notice::Passive => (atoms::hackney_h2_passive(), self.keeper).encode(env),
         });
     }

@@ -23,6 +23,8 @@ use crate::outlet::{Life, Outlet};
 struct Waiting<O: Outlet> {
     stream: Arc<Stream<O>>,
     request: Request<()>,
+    /// It is all that will be sent.
+    fin: bool,
 }
 
 /// The line. `None` once nobody is admitted any more.
@@ -100,6 +102,7 @@ impl<O: Outlet> Stream<O> {
         let waiting = Waiting {
             stream: self.clone(),
             request: request.into_request(scheme)?,
+            fin: false,
         };
         if !connection.admissions.join(waiting) {
             return Err(OpenError::Ended(connection.refusal()));
@@ -174,28 +177,28 @@ impl<O: Outlet> Connection<O> {
         if !self.is_shared() {
             return;
         }
-        if driver.opener.is_none() {
+        if !driver.side.is_open() {
             return self.admit_nobody(place);
         }
         let waker = driver.waker.clone();
         let mut cx = Context::from_waker(&waker);
-        while !self.admissions.is_empty() && driver.streams.len() < driver.h2.max_concurrent_send_streams() {
+        while !self.admissions.is_empty() && driver.streams.len() < driver.side.max_send_streams() {
             // Not ready: h2 still counts a stream that is over here, and wakes us when it does not.
-            match driver.opener.as_mut().map(|opener| opener.poll_ready(&mut cx)) {
-                Some(Poll::Ready(Ok(()))) => {}
-                Some(Poll::Pending) => return,
-                Some(Poll::Ready(Err(_))) | None => {
-                    driver.opener = None;
+            match driver.side.poll_opener(&mut cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => return,
+                Poll::Ready(Err(_)) => {
+                    driver.side.open_no_more();
                     return self.admit_nobody(place);
                 }
             }
-            let Some(Waiting { stream, request }) = self.admissions.first() else {
+            let Some(Waiting { stream, request, fin }) = self.admissions.first() else {
                 return;
             };
             if stream.state.lock().phase != Phase::Opening {
                 continue;
             }
-            match self.launch(driver, &stream, request) {
+            match self.launch(driver, &stream, request, fin) {
                 Ok(()) => stream.admitted(place),
                 Err(error) => stream.turn_away_soon(error, place),
             }

@@ -16,7 +16,8 @@ const PER_SECOND: u32 = 1_000;
 const MOST: u32 = 1_000_000;
 /// A frame costs one, and one more for each so many bytes of payload, which must be read and thrown away.
 const BYTES_PER_UNIT: usize = 256;
-/// What a DATA frame of ours allows whatever its length: a WINDOW_UPDATE for connection and stream, a PING to measure the path.
+/// What a HEADERS or DATA frame of ours allows whatever its length: what a request or response is answered by, a WINDOW_UPDATE for
+/// connection and stream, a PING to measure the path.
 const PER_FRAME_SENT: u32 = 16;
 /// And it allows one for each so many bytes. There are servers that send WINDOW_UPDATE for connection and stream whenever
 /// somebody has read from the body, be it the five bytes ahead of a gRPC message.
@@ -59,8 +60,11 @@ impl Budget {
 
     /// Counts a frame of ours.
     pub(crate) fn sent(&mut self, frame: &Frame<'_>) {
-        if frame.kind == kind::DATA {
-            self.earn(PER_FRAME_SENT + (frame.length / BYTES_SENT_PER_UNIT) as u32);
+        match frame.kind {
+            kind::DATA => self.earn(PER_FRAME_SENT + (frame.length / BYTES_SENT_PER_UNIT) as u32),
+            // A request, or the answer to one.
+            kind::HEADERS => self.earn(PER_FRAME_SENT),
+            _ => {}
         }
     }
 

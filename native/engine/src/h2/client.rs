@@ -1,5 +1,5 @@
-//! A client's connection that streams share: it is connected first, then streams are opened on it (see [`super::admission`]), and it
-//! lives until it is closed, or the peer closes it.
+//! A connection that streams share, and its life: it is connected first, then streams are opened on it, by us ([`super::admission`]) or
+//! by the peer ([`super::server`]), and it lives until it is closed, or the peer closes it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::connect::{self, Carrier, Standing};
 use super::connection::{Connection, Tether};
@@ -23,6 +24,11 @@ use super::options::ConnectionOptions;
 use crate::error::{EndReason, Loss, OpenError};
 use crate::net::{self, ConnectError, Dial};
 use crate::outlet::Outlet;
+
+/// How long a peer may take to acknowledge our SETTINGS (RFC 9113, 6.5.3).
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Its code (RFC 9113, 7).
+const SETTINGS_TIMEOUT_CODE: u32 = 0x4;
 
 /// What is settled when a connection is made.
 #[derive(Debug, Clone)]
@@ -51,10 +57,13 @@ pub enum ClientLife {
 /// Who hears of a connection's life: on the engine's threads only.
 pub type ClientListener = Box<dyn Fn(ClientLife) + Send + Sync>;
 
+/// The way to a connection that stands. Boxed, so that the memory of connecting, TLS handshake and all, is free again then.
+pub(super) type Rising<O> = Pin<Box<dyn Future<Output = Result<Tether<O>, OpenError>> + Send>>;
+
 /// See the module's text.
 pub struct Client<O: Outlet> {
     options: ClientOptions,
-    runtime: Handle,
+    pub(super) runtime: Handle,
     listener: ClientListener,
     dial: Mutex<Option<Dial>>,
     connection: OnceLock<Arc<Connection<O>>>,
@@ -93,11 +102,20 @@ pub struct ClientInfo {
 impl<O: Outlet> Client<O> {
     /// A connection that is not connected yet: see [`Client::connect`].
     pub fn new(dial: Dial, options: ClientOptions, listener: ClientListener, runtime: Handle) -> Arc<Self> {
+        Client::made(Some(dial), options, listener, runtime)
+    }
+
+    pub(super) fn made(
+        dial: Option<Dial>,
+        options: ClientOptions,
+        listener: ClientListener,
+        runtime: Handle,
+    ) -> Arc<Self> {
         Arc::new(Client {
             options,
             runtime,
             listener,
-            dial: Mutex::new(Some(dial)),
+            dial: Mutex::new(dial),
             connection: OnceLock::new(),
             given_up: Notify::new(),
         })
@@ -125,22 +143,27 @@ impl<O: Outlet> Client<O> {
     {
         let dial = self.dial.lock().take().ok_or(OpenError::Already)?;
         let options = self.options.connection;
-        let standing: Pin<Box<dyn Future<Output = Result<Tether<O>, OpenError>> + Send>> = Box::pin(async move {
+        let standing: Rising<O> = Box::pin(async move {
             let carrier = connect(dial).await.map_err(OpenError::Connect)?;
-            let Standing { tether, opener, h2 } = connect::stand_up(carrier, &options, true).await?;
-            tether.0.start(h2, opener, None)?;
+            let Standing { tether, side } = connect::stand_up(carrier, &options, true).await?;
+            tether.0.start(side, None)?;
             connect::settings(&tether).await?;
             Ok(tether)
         });
+        self.run(standing, deadline);
+        Ok(())
+    }
+
+    /// Gives the connection its task: `standing` brings it, within the deadline.
+    pub(super) fn run(self: &Arc<Self>, standing: Rising<O>, deadline: Option<Duration>) {
         let client = self.clone();
         let epitaph = Errand::new(move || (client.listener)(ClientLife::Over(EndReason::Closed)));
         self.runtime.spawn(self.clone().live(standing, deadline, epitaph));
-        Ok(())
     }
 
     async fn live(
         self: Arc<Self>,
-        mut standing: Pin<Box<dyn Future<Output = Result<Tether<O>, OpenError>> + Send>>,
+        mut standing: Rising<O>,
         deadline: Option<Duration>,
         epitaph: Errand<impl FnOnce() + Send + 'static>,
     ) {
@@ -150,7 +173,9 @@ impl<O: Outlet> Client<O> {
             Ok(tether) => {
                 let connection = tether.0.clone();
                 let _ = self.connection.set(connection.clone());
-                (self.listener)(ClientLife::Connected);
+                if !connection.serves {
+                    (self.listener)(ClientLife::Connected);
+                }
                 connect::serve(tether, self.beside(&connection)).await;
                 ClientLife::Over(connection.lost())
             }
@@ -168,7 +193,17 @@ impl<O: Outlet> Client<O> {
             .keepalive
             .and_then(|keepalive| Some(Pinger::new(keepalive, connection.ping_pong()?)));
         let mut goaways = 0;
+        // A client is connected when the peer's SETTINGS have come, which is now; a server when its own have been acknowledged.
+        let mut awaited = connection.serves.then(|| Box::pin(sleep(SETTINGS_TIMEOUT)));
         move |cx| {
+            if awaited.is_some() && connection.facts.rtt_us().is_some() {
+                awaited = None;
+                (client.listener)(ClientLife::Connected);
+            }
+            if awaited.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+                awaited = None;
+                connection.give_up(Loss::Protocol(SETTINGS_TIMEOUT_CODE));
+            }
             let seen = connection.facts.goaways();
             if seen != goaways
                 && let Some(goaway) = connection.facts.goaway()
@@ -182,6 +217,21 @@ impl<O: Outlet> Client<O> {
                 connection.give_up(Loss::PingTimeout);
             }
         }
+    }
+
+    /// Opens no stream any more and asks the peer not to either; those that are there go on (RFC 9113, 6.8). Then the connection ends.
+    pub fn drain(&self) {
+        if let Some(connection) = self.connection.get() {
+            connection.drain();
+        }
+    }
+
+    /// What the peer has set by its SETTINGS so far, by identifier (RFC 9113, 6.5.2).
+    pub fn peer_settings(&self) -> Vec<(u16, u32)> {
+        self.connection
+            .get()
+            .map(|connection| connection.facts.peer_settings())
+            .unwrap_or_default()
     }
 
     /// Closes the connection and ends its streams. They and the listener hear of it later.

@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
-use super::connection::{Connection, H2Connection, Io, Place, Tether, panic_text};
+use super::connection::{Connection, Io, Place, Tether, panic_text};
 use super::facts::Facts;
 use super::info::Endpoints;
 use super::options::ConnectionOptions;
+use super::side::{Bottom, Side};
 use super::tap::{Allowance, Tap};
 use crate::error::{EndReason, OpenError};
 use crate::net::Connected;
@@ -48,9 +48,7 @@ impl From<Connected> for Carrier {
 /// A connection whose preface is on its way.
 pub(super) struct Standing<O: Outlet> {
     pub(super) tether: Tether<O>,
-    /// Makes requests. The connection ends when it and all streams are gone.
-    pub(super) opener: SendRequest<Bytes>,
-    pub(super) h2: H2Connection,
+    pub(super) side: Side<O>,
 }
 
 /// Makes an HTTP/2 connection of a byte stream: `shared` when more than one stream will be opened on it.
@@ -59,16 +57,28 @@ pub(super) async fn stand_up<O: Outlet>(
     options: &ConnectionOptions,
     shared: bool,
 ) -> Result<Standing<O>, OpenError> {
+    let (tether, tap) = tapped(carrier, shared.then_some(options.connection_window_size), false);
+    let handshake = options.builder().handshake::<_, Bytes>(tap).await;
+    let (opener, h2) = handshake.map_err(|error| OpenError::Ended(tether.0.end_reason(&error, None)))?;
+    let side = Side::Client {
+        h2: Box::new(h2),
+        opener: Some(opener),
+    };
+    Ok(Standing { tether, side })
+}
+
+/// A connection over a byte stream, and the byte stream for h2. `serves`: the peer opens its streams.
+pub(super) fn tapped<O: Outlet>(carrier: Carrier, window: Option<u32>, serves: bool) -> (Tether<O>, Bottom) {
     let Carrier { io, endpoints } = carrier;
     let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
-    let window = shared.then_some(options.connection_window_size);
-    let connection = Connection::new(facts.clone(), allowance.clone(), endpoints, window);
-    let tether = Tether::new(connection.clone());
+    let connection = Connection::new(facts.clone(), allowance.clone(), endpoints, window, serves);
     allowance.set((usize::MAX, usize::MAX));
-    let tap = Tap::new(io, facts, allowance);
-    let handshake = options.builder().handshake::<_, Bytes>(tap).await;
-    let (opener, h2) = handshake.map_err(|error| OpenError::Ended(connection.end_reason(&error, None)))?;
-    Ok(Standing { tether, opener, h2 })
+    let tap = if serves {
+        Tap::of_server(io, facts, allowance)
+    } else {
+        Tap::new(io, facts, allowance)
+    };
+    (Tether::new(connection), tap)
 }
 
 /// Drives the connection until the peer's SETTINGS have come, or gives the reason why they will not.

@@ -1,15 +1,12 @@
 //! A connection: h2's state machine over the socket, the streams on it, and who drives it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use atomic_waker::AtomicWaker;
-use bytes::Bytes;
 use h2::Reason;
-use h2::client::SendRequest;
 use http::Request;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -22,8 +19,9 @@ use super::facts::{Ending, Facts};
 use super::info::Endpoints;
 use super::pump::{Pump, Pumped};
 use super::ready::ReadyFlag;
-use super::stream::{Link, Stream};
-use super::tap::{Allowance, Tap};
+use super::side::{Accepted, Side};
+use super::stream::{Link, Phase, Stream};
+use super::tap::Allowance;
 use crate::error::{EndReason, Loss, OpenError};
 use crate::net;
 use crate::outlet::Outlet;
@@ -35,7 +33,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// No window may be larger (RFC 9113, 6.9.1).
 const MAX_WINDOW: u32 = 0x7fff_ffff;
 
-pub(super) type H2Connection = h2::client::Connection<Tap<Box<dyn Io>>, Bytes>;
+/// Streams taken in at one time, before those that are there have their turn.
+const ACCEPTS: usize = 64;
 
 /// Which thread drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,14 +99,18 @@ pub(crate) struct Connection<O: Outlet> {
     closing: AtomicBool,
     /// It is lost, though its byte stream does not say so.
     given_up: AtomicBool,
+    /// A server's: driven by its task only, which writes the answers to many requests at a time.
+    pub(super) serves: bool,
+    /// The user wants no more streams.
+    draining: AtomicBool,
+    /// Why h2 ended it.
+    error: Mutex<Option<EndReason>>,
 }
 
 /// What is driven.
 pub(super) struct Driver<O: Outlet> {
-    pub(super) h2: H2Connection,
+    pub(super) side: Side<O>,
     pub(super) streams: Slab<Pump<O>>,
-    /// Makes requests, as long as more may come.
-    pub(super) opener: Option<SendRequest<Bytes>>,
     /// h2 has finished: the task is to bury the connection.
     finished: bool,
     /// The GOAWAYs that were looked at.
@@ -127,6 +130,7 @@ impl<O: Outlet> Connection<O> {
         allowance: Arc<Allowance>,
         endpoints: Endpoints,
         window: Option<u32>,
+        serves: bool,
     ) -> Arc<Self> {
         Arc::new(Connection {
             facts,
@@ -141,20 +145,21 @@ impl<O: Outlet> Connection<O> {
             unread: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            serves,
+            draining: AtomicBool::new(false),
+            error: Mutex::new(None),
         })
     }
 
-    /// Puts the h2 connection in. With `only`, the one stream it is for; else streams are admitted later.
+    /// Puts h2's side of the connection in. With `only`, the one stream it is for; else streams come later.
     pub(super) fn start(
         self: &Arc<Self>,
-        h2: H2Connection,
-        opener: SendRequest<Bytes>,
+        side: Side<O>,
         only: Option<(Arc<Stream<O>>, Request<()>)>,
     ) -> Result<(), OpenError> {
         let mut driver = Driver {
-            h2,
+            side,
             streams: Slab::new(),
-            opener: Some(opener),
             finished: false,
             goaways: 0,
             target_window: self.window.unwrap_or_default(),
@@ -163,44 +168,59 @@ impl<O: Outlet> Connection<O> {
         };
         if let Some((stream, request)) = only {
             driver.streams.reserve_exact(1);
-            self.launch(&mut driver, &stream, request)?;
-            driver.opener = None;
+            self.launch(&mut driver, &stream, request, false)?;
+            driver.side.open_no_more();
         }
         *self.driver.lock() = Some(driver);
         Ok(())
     }
 
-    /// Sends a stream's request.
+    /// Sends a stream's request, with `fin` all of it.
     pub(super) fn launch(
         self: &Arc<Self>,
         driver: &mut Driver<O>,
         stream: &Arc<Stream<O>>,
         request: Request<()>,
+        fin: bool,
     ) -> Result<(), OpenError> {
-        let Some(opener) = &mut driver.opener else {
-            return Err(OpenError::Ended(EndReason::Unprocessed));
-        };
-        let (response, sending) = opener
-            .send_request(request, false)
-            .map_err(|error| OpenError::Request(error.to_string()))?;
-        let entry = driver.streams.vacant_entry();
+        let (response, sending) = driver.side.send_request(request, fin)?;
+        let id = sending.stream_id().as_u32();
+        self.enter(&mut driver.streams, stream, id, |ready| {
+            Pump::new(stream.clone(), response, sending, ready)
+        });
+        Ok(())
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        streams: &mut Slab<Pump<O>>,
+        stream: &Stream<O>,
+        id: u32,
+        pump: impl FnOnce(Arc<ReadyFlag<O>>) -> Pump<O>,
+    ) {
+        let entry = streams.vacant_entry();
         let ready = ReadyFlag::new(self.clone(), entry.key());
         let link = Link {
             connection: self.clone(),
             ready: ready.clone(),
-            id: sending.stream_id().as_u32(),
+            id,
         };
         // Set once: only one opening gets here, see `Phase`.
         let _ = stream.link.set(link);
-        entry.insert(Pump::new(stream.clone(), response, sending, ready.clone()));
+        entry.insert(pump(ready.clone()));
         ready.mark();
-        Ok(())
     }
 
     /// Gives up a connection whose peer does not answer.
     pub(super) fn give_up(&self, loss: Loss) {
         self.facts.end(Ending::Broken(loss));
         self.given_up.store(true, Ordering::Release);
+        self.drive_soon();
+    }
+
+    /// Lets no more streams be opened.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
         self.drive_soon();
     }
 
@@ -226,12 +246,12 @@ impl<O: Outlet> Connection<O> {
     pub(super) fn streams(&self) -> Option<(usize, usize)> {
         let slot = self.driver.try_lock()?;
         let driver = slot.as_ref()?;
-        Some((driver.streams.len(), driver.h2.max_concurrent_send_streams()))
+        Some((driver.streams.len(), driver.side.max_send_streams()))
     }
 
     /// A handle to send PINGs with; there is one only.
     pub(super) fn ping_pong(&self) -> Option<h2::PingPong> {
-        self.driver.lock().as_mut().and_then(|driver| driver.h2.ping_pong())
+        self.driver.lock().as_mut().and_then(|driver| driver.side.ping_pong())
     }
 
     /// Has the connection's task polled: called by the task, before it drives.
@@ -242,6 +262,10 @@ impl<O: Outlet> Connection<O> {
     /// Drives the connection unless somebody does already, who then goes round once more. `Ready` when it is over, told to the
     /// task only.
     pub(super) fn drive(self: &Arc<Self>, place: Place) -> Poll<()> {
+        if place.is_inline() && self.serves {
+            self.drive_soon();
+            return Poll::Pending;
+        }
         if place.is_inline() {
             net::in_a_short_turn(|| self.take_turn(place))
         } else {
@@ -336,29 +360,26 @@ impl<O: Outlet> Connection<O> {
         // Taken while an inline driver works: then it is not idle, and the task is woken again.
         self.driver.try_lock().is_some_and(|slot| {
             slot.as_ref()
-                .is_none_or(|driver| driver.streams.is_empty() && driver.opener.is_none())
+                .is_none_or(|driver| driver.streams.is_empty() && !driver.side.is_open())
         })
     }
 
     /// One round: what callers queued goes to h2, h2 reads and writes, what came goes to the streams. True when the task should learn
     /// of what has changed.
     fn round(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
-        if self.closing.load(Ordering::Acquire) && driver.opener.take().is_some() {
+        if self.closing.load(Ordering::Acquire) && driver.side.close() {
             self.end_all(driver);
+        }
+        if self.draining.swap(false, Ordering::AcqRel) {
+            driver.side.drain();
         }
         self.admit(driver, place);
         let mut news = self.pump_ready(driver, place);
         self.baton.clear_note();
-        let waker = driver.waker.clone();
-        let mut poll = || {
-            Pin::new(&mut driver.h2)
-                .poll(&mut Context::from_waker(&waker))
-                .is_ready()
-        };
         driver.finished = if place == Place::Reader {
-            net::reading_eagerly(poll)
+            net::reading_eagerly(|| self.poll_h2(driver))
         } else {
-            poll()
+            self.poll_h2(driver)
         };
         news |= self.heed_goaway(driver);
         self.admit(driver, place);
@@ -367,13 +388,48 @@ impl<O: Outlet> Connection<O> {
         news
     }
 
+    /// Lets h2 work, and takes in the streams that the peer has opened. True when h2 has finished.
+    fn poll_h2(self: &Arc<Self>, driver: &mut Driver<O>) -> bool {
+        let waker = driver.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        for _ in 0..ACCEPTS {
+            match driver.side.poll(&mut cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(None)) => return true,
+                Poll::Ready(Err(error)) => {
+                    *self.error.lock() = Some(self.end_reason(&error, None));
+                    return true;
+                }
+                Poll::Ready(Ok(Some(accepted))) => self.accept(driver, accepted),
+            }
+        }
+        self.drive_soon();
+        false
+    }
+
+    fn accept(self: &Arc<Self>, driver: &mut Driver<O>, accepted: Accepted) {
+        let Some(acceptor) = driver.side.acceptor() else { return };
+        let Accepted { head, body, respond } = accepted;
+        let id = respond.stream_id().as_u32();
+        let stream = acceptor.stream(id);
+        let mut body = body;
+        let mut state = stream.state.lock();
+        state.phase = Phase::Open;
+        state.flow = Some(body.flow_control().clone());
+        drop(state);
+        self.enter(&mut driver.streams, &stream, id, |ready| {
+            Pump::accepted(stream.clone(), body, respond, ready)
+        });
+        acceptor.request(&stream, id, head);
+    }
+
     /// After a GOAWAY no stream is opened any more (RFC 9113, 6.8). True when there was one.
     fn heed_goaway(&self, driver: &mut Driver<O>) -> bool {
         let goaways = self.facts.goaways();
         let new = goaways != driver.goaways;
         if new {
             driver.goaways = goaways;
-            driver.opener = None;
+            driver.side.open_no_more();
         }
         new
     }
@@ -397,7 +453,7 @@ impl<O: Outlet> Connection<O> {
         let target = window.saturating_add(unread).min(MAX_WINDOW);
         if target.abs_diff(driver.target_window) >= window / 4 {
             driver.target_window = target;
-            driver.h2.set_target_window_size(target);
+            driver.side.set_target_window_size(target);
         }
     }
 
@@ -440,10 +496,8 @@ impl<O: Outlet> Connection<O> {
 
     /// The end of the connection: whatever streams are left end with it.
     fn bury(&self, driver: Driver<O>) {
-        let Driver {
-            h2, streams, opener, ..
-        } = driver;
-        drop(opener);
+        let Driver { mut side, streams, .. } = driver;
+        side.open_no_more();
         self.admit_nobody(Place::Task);
         for (_, mut pump) in streams {
             // h2 has told the streams why, behind what they have still to read; else the byte stream's end is the reason.
@@ -452,7 +506,7 @@ impl<O: Outlet> Connection<O> {
             }
             over(self, pump, Place::Task);
         }
-        drop(h2);
+        drop(side);
     }
 
     /// Streams are opened on it one after the other, and it outlives them.
@@ -462,6 +516,11 @@ impl<O: Outlet> Connection<O> {
 
     /// Why the connection is over, as far as its byte stream tells.
     pub(super) fn lost(&self) -> EndReason {
+        if self.is_shared()
+            && let Some(reason) = self.error.lock().clone()
+        {
+            return reason;
+        }
         match self.facts.ending() {
             Some(Ending::Broken(loss)) => EndReason::Lost(loss),
             _ => EndReason::Closed,

@@ -51,6 +51,16 @@ impl Credit {
         Some(due)
     }
 
+    /// Received and not given back.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// From now on it is like this.
+    pub(crate) fn set(&mut self, flow_control: FlowControl) {
+        self.flow_control = flow_control;
+    }
+
     /// The user gives `n` bytes back. Returns what to give back now, or what is outstanding when `n` is more than that.
     pub(crate) fn consume(&mut self, n: usize) -> Result<usize, usize> {
         match self.flow_control {

@@ -60,7 +60,12 @@ pub(crate) struct Facts {
     goaways: AtomicU32,
     ending: Mutex<Option<Ending>>,
     windows: Mutex<SendWindows>,
+    /// What the peer has set, by identifier.
+    peer_settings: Mutex<Vec<(u16, u32)>>,
 }
+
+/// Settings kept: those that there are by now, and room for more. A peer may send thousands that nobody knows.
+const MAX_SETTINGS: usize = 32;
 
 impl Facts {
     pub(crate) fn new() -> Self {
@@ -79,6 +84,7 @@ impl Facts {
                 streams: HashMap::new(),
                 too_large: false,
             }),
+            peer_settings: Mutex::new(Vec::new()),
         }
     }
 
@@ -124,6 +130,20 @@ impl Facts {
         self.windows.lock().too_large
     }
 
+    fn set(&self, id: u16, value: u32) {
+        let mut settings = self.peer_settings.lock();
+        if let Some((_, known)) = settings.iter_mut().find(|(known, _)| *known == id) {
+            *known = value;
+        } else if settings.len() < MAX_SETTINGS {
+            settings.push((id, value));
+        }
+    }
+
+    /// What the peer has set, by identifier.
+    pub(crate) fn peer_settings(&self) -> Vec<(u16, u32)> {
+        self.peer_settings.lock().clone()
+    }
+
     /// Forgets a stream that is over.
     pub(crate) fn forget(&self, stream: u32) {
         self.windows.lock().streams.remove(&stream);
@@ -138,9 +158,11 @@ impl Facts {
             }
             kind::SETTINGS => {
                 for setting in frame.payload.chunks_exact(6) {
-                    if u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW_SIZE {
+                    let (id, value) = (u16::from_be_bytes([setting[0], setting[1]]), be_u32(&setting[2..]));
+                    self.set(id, value);
+                    if id == INITIAL_WINDOW_SIZE {
                         let mut windows = self.windows.lock();
-                        windows.initial = i64::from(be_u32(&setting[2..]));
+                        windows.initial = i64::from(value);
                         let most = windows.initial + windows.streams.values().copied().max().unwrap_or(0).max(0);
                         windows.too_large |= most > MAX_WINDOW;
                     }
@@ -183,7 +205,7 @@ impl Facts {
                 windows.connection -= frame.length as i64;
                 *windows.streams.entry(frame.stream).or_insert(0) -= frame.length as i64;
             }
-            HEADERS => {
+            kind::HEADERS => {
                 self.windows.lock().streams.entry(frame.stream).or_insert(0);
             }
             kind::SETTINGS if frame.flags & FLAG_ACK == 0 => {
@@ -193,8 +215,6 @@ impl Facts {
         }
     }
 }
-
-const HEADERS: u8 = 0x1;
 
 fn be_u32(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])

@@ -9,6 +9,7 @@ const KEPT_PAYLOAD: usize = 128;
 
 /// Frame types (RFC 9113, 6).
 pub(crate) mod kind {
+    pub(crate) const HEADERS: u8 = 0x1;
     pub(crate) const DATA: u8 = 0x0;
     pub(crate) const SETTINGS: u8 = 0x4;
     pub(crate) const PING: u8 = 0x6;

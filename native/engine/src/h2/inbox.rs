@@ -38,6 +38,8 @@ pub(crate) struct Inbox {
     told: bool,
     /// The user has closed the stream: the owner is posted nothing more, whatever mode is asked for.
     closed: bool,
+    /// See [`Inbox::of_events`].
+    events: bool,
 }
 
 /// The queue's bound was passed.
@@ -56,6 +58,16 @@ impl Inbox {
             end: None,
             told: false,
             closed: false,
+            events: false,
+        }
+    }
+
+    /// For a stream whose sides end each for itself: that the peer has ended its side is told with the last thing that it sent, and is
+    /// not the stream's end.
+    pub(crate) fn of_events(mode: Mode, max_bytes: usize) -> Self {
+        Inbox {
+            events: true,
+            ..Inbox::new(mode, max_bytes)
         }
     }
 
@@ -88,7 +100,9 @@ impl Inbox {
             }
             Message::Done => {
                 self.queue.push_back(Message::Done);
-                self.end = Some(EndReason::Closed);
+                if !self.events {
+                    self.end = Some(EndReason::Closed);
+                }
             }
             other => self.queue.push_back(other),
         }
@@ -151,7 +165,7 @@ impl Inbox {
         match &message {
             Message::Data(data) => self.bytes -= data.len(),
             Message::Informational(_, fields) => self.informational -= list_size(fields),
-            Message::Done => self.told = true,
+            Message::Done => self.told |= !self.events,
             Message::Response(..) | Message::Trailers(_) => {}
         }
         Some(message)
@@ -186,7 +200,11 @@ impl Inbox {
                 }
                 Mode::Active | Mode::Passive => {}
             }
-            return Some(Notice::Message(message));
+            return Some(if self.events {
+                self.as_event(message)
+            } else {
+                Notice::Message(message)
+            });
         }
         if self.told {
             return None;
@@ -198,6 +216,49 @@ impl Inbox {
         } else {
             Notice::Error(end)
         })
+    }
+
+    /// What follows a message of the peer's and is its end is told with it.
+    fn as_event(&mut self, message: Message) -> Notice {
+        let last = self.queue.front() == Some(&Message::Done);
+        match message {
+            Message::Done => Notice::Last(Bytes::new()),
+            Message::Data(data) if last => {
+                self.queue.pop_front();
+                Notice::Last(data)
+            }
+            Message::Trailers(trailers) => {
+                if last {
+                    self.queue.pop_front();
+                }
+                Notice::Message(Message::Trailers(trailers))
+            }
+            other => Notice::Message(other),
+        }
+    }
+
+    /// Takes the body bytes that are queued, each with whether it is the last; other messages stay.
+    pub(crate) fn take_data(&mut self) -> Vec<(Bytes, bool)> {
+        let mut taken: Vec<(Bytes, bool)> = Vec::new();
+        let mut rest = VecDeque::new();
+        for message in self.clear() {
+            match message {
+                Message::Data(data) => taken.push((data, false)),
+                Message::Done => match taken.last_mut() {
+                    Some(last) if rest.is_empty() => last.1 = true,
+                    _ if rest.iter().any(|message| matches!(message, Message::Trailers(_))) => {}
+                    _ => taken.push((Bytes::new(), true)),
+                },
+                other => {
+                    if let Message::Informational(_, fields) = &other {
+                        self.informational += list_size(fields);
+                    }
+                    rest.push_back(other);
+                }
+            }
+        }
+        self.queue = rest;
+        taken
     }
 
     /// A reader that looks now finds a message or the end.
@@ -388,6 +449,53 @@ mod tests {
         assert_eq!(active.close().len(), 1);
         assert_eq!(active.next_notice(), None);
         assert!(active.is_drained());
+    }
+
+    #[test]
+    fn events_carry_the_end_and_errors_come_after_it() {
+        let mut inbox = Inbox::of_events(Mode::Active, 100);
+        for message in [data(1), data(2), Message::Done] {
+            inbox.push(message).unwrap();
+        }
+        assert_eq!(inbox.next_notice(), Some(Notice::Message(data(1))));
+        assert_eq!(inbox.next_notice(), Some(Notice::Last(Bytes::from(vec![0; 2]))));
+        assert_eq!(inbox.next_notice(), None);
+        assert!(!inbox.is_ended());
+        inbox.end(EndReason::Reset(8));
+        assert_eq!(inbox.next_notice(), Some(Notice::Error(EndReason::Reset(8))));
+        assert!(inbox.is_drained());
+    }
+
+    #[test]
+    fn trailers_are_the_last_event_and_an_empty_body_has_one() {
+        let mut inbox = Inbox::of_events(Mode::Passive, 100);
+        inbox.push(Message::Trailers(HeaderMap::new())).unwrap();
+        inbox.push(Message::Done).unwrap();
+        assert_eq!(inbox.next_notice(), None);
+        inbox.set_mode(ModeChange::Set(Mode::Active)).unwrap();
+        let trailers = Notice::Message(Message::Trailers(HeaderMap::new()));
+        assert_eq!(inbox.next_notice(), Some(trailers));
+        assert_eq!(inbox.next_notice(), None);
+        let mut empty = Inbox::of_events(Mode::Active, 100);
+        empty.push(Message::Done).unwrap();
+        assert_eq!(empty.next_notice(), Some(Notice::Last(Bytes::new())));
+    }
+
+    #[test]
+    fn queued_data_can_be_taken_alone() {
+        let mut inbox = Inbox::of_events(Mode::Passive, 100);
+        for message in [
+            Message::Response(200, HeaderMap::new()),
+            data(3),
+            data(4),
+            Message::Done,
+        ] {
+            inbox.push(message).unwrap();
+        }
+        let taken = inbox.take_data();
+        let sizes: Vec<_> = taken.iter().map(|(data, last)| (data.len(), *last)).collect();
+        assert_eq!(sizes, [(3, false), (4, false), (0, true)]);
+        assert_eq!(inbox.queued(), (0, 1));
     }
 
     #[test]

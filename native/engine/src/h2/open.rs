@@ -103,9 +103,9 @@ where
     // Before connecting: nothing is sent for a request that HTTP/2 cannot carry.
     let request = request.into_request(if dial.tls.is_some() { "https" } else { "http" })?;
     let carrier = connect(dial).await.map_err(OpenError::Connect)?;
-    let Standing { tether, opener, h2 } = connect::stand_up(carrier, &stream.options.connection, false).await?;
+    let Standing { tether, side } = connect::stand_up(carrier, &stream.options.connection, false).await?;
     // The request goes out with the preface, without waiting for SETTINGS: one round trip less (RFC 9113, 3.4 allows it).
-    tether.0.start(h2, opener, Some((stream.clone(), request)))?;
+    tether.0.start(side, Some((stream.clone(), request)))?;
     connect::settings(&tether).await.map_err(|reason| {
         // The stream itself may know better: a reset, say.
         OpenError::Ended(stream.state.lock().inbox.told_end().unwrap_or(reason))

@@ -39,6 +39,9 @@ pub struct StreamOptions {
     pub flow_control: FlowControl,
     /// Deliver 1xx responses.
     pub informational: bool,
+    /// The two sides end each for itself, and that the peer's has ended is told with the last thing that it sent
+    /// ([`crate::Notice::Last`]). Else the peer's end is the stream's, and a message of its own.
+    pub events: bool,
     /// Bound on received and unread body bytes.
     pub max_recv_buffer: usize,
     /// Bound on bytes queued beyond the peer's window.
@@ -77,7 +80,7 @@ impl Default for ConnectionOptions {
 }
 
 /// Bytes that h2 takes from our own queue ahead of the socket, per stream.
-const H2_SEND_BUFFER: usize = 512 * 1024;
+pub(super) const H2_SEND_BUFFER: usize = 512 * 1024;
 
 impl ConnectionOptions {
     pub(crate) fn builder(&self) -> h2::client::Builder {

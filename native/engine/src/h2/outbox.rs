@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 
 /// Small sends in a row are gathered into chunks of up to this size, so that a burst of them leaves in few DATA frames.
 const GATHER: usize = 64 * 1024;
@@ -34,6 +34,24 @@ enum Chunk {
     Shared(Bytes),
 }
 
+/// Header fields that a server's side begins with.
+#[derive(Debug)]
+pub(crate) enum Head {
+    /// A 1xx response. Others follow.
+    Informational(Response<()>),
+    /// The response.
+    Final(Response<()>),
+}
+
+/// How far a server's side has come with its header fields. A client's have been sent with the stream's opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Headed {
+    /// The response is still to be given.
+    No,
+    /// It is given, and with it the way is free for data.
+    Yes,
+}
+
 /// How our side ends.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Fin {
@@ -48,8 +66,10 @@ pub(crate) enum Fin {
 }
 
 /// What to hand to h2 next.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Next {
+    Informational(Response<()>),
+    Response(Response<()>, bool),
     Data(Bytes, bool),
     Trailers(HeaderMap),
 }
@@ -57,6 +77,8 @@ pub(crate) enum Next {
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    heads: VecDeque<Head>,
+    headed: Headed,
     chunks: VecDeque<Chunk>,
     queued: usize,
     max: usize,
@@ -66,11 +88,33 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn new(max: usize) -> Self {
         Outbox {
+            heads: VecDeque::new(),
+            headed: Headed::Yes,
             chunks: VecDeque::new(),
             queued: 0,
             max,
             fin: Fin::Open,
         }
+    }
+
+    /// For a server's side, which begins with a response.
+    pub(crate) fn with_head(max: usize) -> Self {
+        Outbox {
+            headed: Headed::No,
+            ..Outbox::new(max)
+        }
+    }
+
+    /// The response is given: data may follow.
+    pub(crate) fn is_headed(&self) -> bool {
+        self.headed == Headed::Yes
+    }
+
+    pub(crate) fn push_head(&mut self, head: Head) {
+        if let Head::Final(_) = head {
+            self.headed = Headed::Yes;
+        }
+        self.heads.push_back(head);
     }
 
     /// Whether `size` more bytes are taken. An empty queue takes any size: a message larger than the bound must be sendable.
@@ -115,6 +159,7 @@ impl Outbox {
     pub(crate) fn wants(&self) -> Option<usize> {
         match self.fin {
             Fin::Sent => None,
+            _ if !self.heads.is_empty() => Some(0),
             Fin::Open if self.queued == 0 => None,
             _ => Some(self.queued),
         }
@@ -122,6 +167,17 @@ impl Outbox {
 
     /// The next piece, of at most `window` bytes. `None` when nothing can be handed over now.
     pub(crate) fn next(&mut self, window: usize) -> Option<Next> {
+        match self.heads.pop_front() {
+            Some(Head::Informational(head)) => return Some(Next::Informational(head)),
+            Some(Head::Final(head)) => {
+                let last = self.chunks.is_empty() && self.fin == Fin::Data;
+                if last {
+                    self.fin = Fin::Sent;
+                }
+                return Some(Next::Response(head, last));
+            }
+            None => {}
+        }
         let Some(front) = self.chunks.front_mut() else {
             return match std::mem::replace(&mut self.fin, Fin::Sent) {
                 Fin::Data => Some(Next::Data(Bytes::new(), true)),
@@ -156,6 +212,7 @@ impl Outbox {
     pub(crate) fn clear(&mut self) -> impl Send + use<> {
         self.queued = 0;
         self.fin = Fin::Sent;
+        self.heads.clear();
         std::mem::take(&mut self.chunks)
     }
 }
@@ -173,6 +230,14 @@ impl Chunk {
 mod tests {
     use super::*;
 
+    /// The next piece, as bytes and whether it is the last.
+    fn data(outbox: &mut Outbox, window: usize) -> Option<(Bytes, bool)> {
+        match outbox.next(window)? {
+            Next::Data(data, last) => Some((data, last)),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn gathers_small_sends_and_marks_the_last() {
         let mut outbox = Outbox::new(100);
@@ -180,12 +245,12 @@ mod tests {
         outbox.push(Payload::Copied(b"cd"));
         outbox.push(Payload::Shared(vec![Bytes::from_static(b"ef")]));
         outbox.finish(Fin::Data);
-        assert_eq!(outbox.next(3), Some(Next::Data(Bytes::from_static(b"abc"), false)));
-        assert_eq!(outbox.next(0), None);
-        assert_eq!(outbox.next(9), Some(Next::Data(Bytes::from_static(b"d"), false)));
-        assert_eq!(outbox.next(9), Some(Next::Data(Bytes::from_static(b"ef"), true)));
+        assert_eq!(data(&mut outbox, 3), Some((Bytes::from_static(b"abc"), false)));
+        assert_eq!(data(&mut outbox, 0), None);
+        assert_eq!(data(&mut outbox, 9), Some((Bytes::from_static(b"d"), false)));
+        assert_eq!(data(&mut outbox, 9), Some((Bytes::from_static(b"ef"), true)));
         assert!(outbox.is_finished());
-        assert_eq!(outbox.next(9), None);
+        assert_eq!(data(&mut outbox, 9), None);
     }
 
     #[test]
@@ -193,12 +258,12 @@ mod tests {
         let mut outbox = Outbox::new(100);
         outbox.push(Payload::Copied(b"ab"));
         outbox.finish(Fin::Trailers(HeaderMap::new()));
-        assert_eq!(outbox.next(9), Some(Next::Data(Bytes::from_static(b"ab"), false)));
-        assert_eq!(outbox.next(0), Some(Next::Trailers(HeaderMap::new())));
+        assert_eq!(data(&mut outbox, 9), Some((Bytes::from_static(b"ab"), false)));
+        assert!(matches!(outbox.next(0), Some(Next::Trailers(_))));
         let mut empty = Outbox::new(100);
         empty.finish(Fin::Data);
         assert_eq!(empty.wants(), Some(0));
-        assert_eq!(empty.next(0), Some(Next::Data(Bytes::new(), true)));
+        assert_eq!(data(&mut empty, 0), Some((Bytes::new(), true)));
         assert_eq!(empty.wants(), None);
     }
 
@@ -211,5 +276,28 @@ mod tests {
         assert!(!outbox.has_room(41));
         outbox.next(10);
         assert!(outbox.has_room(50));
+    }
+
+    #[test]
+    fn a_response_goes_first_and_may_be_all() {
+        let mut outbox = Outbox::with_head(100);
+        assert!(!outbox.is_headed());
+        assert_eq!(outbox.wants(), None);
+        outbox.push_head(Head::Informational(Response::new(())));
+        assert!(!outbox.is_headed());
+        outbox.push_head(Head::Final(Response::new(())));
+        assert!(outbox.is_headed());
+        outbox.push(Payload::Copied(b"ab"));
+        outbox.finish(Fin::Data);
+        assert_eq!(outbox.wants(), Some(0));
+        assert!(matches!(outbox.next(0), Some(Next::Informational(_))));
+        assert!(matches!(outbox.next(0), Some(Next::Response(_, false))));
+        assert_eq!(outbox.wants(), Some(2));
+        assert_eq!(data(&mut outbox, 9), Some((Bytes::from_static(b"ab"), true)));
+        let mut empty = Outbox::with_head(100);
+        empty.push_head(Head::Final(Response::new(())));
+        empty.finish(Fin::Data);
+        assert!(matches!(empty.next(0), Some(Next::Response(_, true))));
+        assert_eq!(empty.wants(), None);
     }
 }

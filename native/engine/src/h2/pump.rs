@@ -1,11 +1,11 @@
 //! Moves one stream's messages between h2's handles and the stream's own queues. Runs under the connection's baton.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
+use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::connection::{Connection, Place};
@@ -27,8 +27,31 @@ const TASK_BATCH: usize = 512 * 1024;
 enum Reading {
     Head(ResponseFuture),
     Body(RecvStream),
-    /// The response has ended, or nobody wants it.
+    /// The peer's side has ended, or nobody wants it.
     Finished,
+}
+
+/// What our side is about to send.
+enum Sending {
+    /// A server's response, and what comes ahead of it.
+    Head(SendResponse<Bytes>),
+    Body(SendStream<Bytes>),
+}
+
+impl Sending {
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
+        match self {
+            Sending::Head(respond) => respond.poll_reset(cx),
+            Sending::Body(body) => body.poll_reset(cx),
+        }
+    }
+
+    fn send_reset(&mut self, reason: Reason) {
+        match self {
+            Sending::Head(respond) => respond.send_reset(reason),
+            Sending::Body(body) => body.send_reset(reason),
+        }
+    }
 }
 
 /// The driver's half of a stream.
@@ -36,7 +59,10 @@ pub(super) struct Pump<O: Outlet> {
     pub(super) stream: Arc<Stream<O>>,
     pub(super) id: u32,
     reading: Reading,
-    sending: Option<SendStream<Bytes>>,
+    /// `None` once our side has ended.
+    sending: Option<Sending>,
+    /// The peer has opened it.
+    of_peer: bool,
     waker: Waker,
     ready: Arc<ReadyFlag<O>>,
 }
@@ -63,7 +89,26 @@ impl<O: Outlet> Pump<O> {
             stream,
             id: sending.stream_id().as_u32(),
             reading: Reading::Head(response),
-            sending: Some(sending),
+            sending: Some(Sending::Body(sending)),
+            of_peer: false,
+            waker: Waker::from(ready.clone()),
+            ready,
+        }
+    }
+
+    /// A stream that the peer has opened.
+    pub(super) fn accepted(
+        stream: Arc<Stream<O>>,
+        request: RecvStream,
+        respond: SendResponse<Bytes>,
+        ready: Arc<ReadyFlag<O>>,
+    ) -> Self {
+        Pump {
+            stream,
+            id: respond.stream_id().as_u32(),
+            reading: Reading::Body(request),
+            sending: Some(Sending::Head(respond)),
+            of_peer: true,
             waker: Waker::from(ready.clone()),
             ready,
         }
@@ -138,8 +183,13 @@ impl<O: Outlet> Pump<O> {
                     match body.poll_data(cx) {
                         Poll::Pending => return Ok(()),
                         Poll::Ready(Some(Ok(data))) => {
-                            push(connection, stream, Message::Data(data))?;
-                            continue;
+                            if !body.is_end_stream() {
+                                push(connection, stream, Message::Data(data))?;
+                                continue;
+                            }
+                            // At once, so that they are told at once where the end is told with the data.
+                            self.reading = Reading::Finished;
+                            return finish(connection, stream, Message::Data(data));
                         }
                         Poll::Ready(Some(Err(e))) => return Err(connection.end_reason(&e, Some(self.id))),
                         Poll::Ready(None) => {}
@@ -147,12 +197,12 @@ impl<O: Outlet> Pump<O> {
                     let Poll::Ready(trailers) = body.poll_trailers(cx) else {
                         return Ok(());
                     };
-                    if let Some(trailers) = trailers.map_err(|e| connection.end_reason(&e, Some(self.id)))? {
-                        push(connection, stream, Message::Trailers(trailers))?;
-                    }
+                    let trailers = trailers.map_err(|e| connection.end_reason(&e, Some(self.id)))?;
                     self.reading = Reading::Finished;
-                    stream.state.lock().flow = None;
-                    push(connection, stream, Message::Done)?;
+                    return match trailers {
+                        Some(trailers) => finish(connection, stream, Message::Trailers(trailers)),
+                        None => finish(connection, stream, Message::Data(Bytes::new())),
+                    };
                 }
                 Reading::Finished => return Ok(()),
             }
@@ -161,20 +211,22 @@ impl<O: Outlet> Pump<O> {
 
     /// Hands to h2 what the peer's window has room for. True when the batch ended before the queue or the window did.
     fn write(&mut self, cx: &mut Context<'_>, connection: &Connection<O>, place: Place) -> Result<bool, EndReason> {
-        let Some(sending) = &mut self.sending else {
-            return Ok(false);
-        };
         let mut batch = if place.is_inline() { INLINE_BATCH } else { TASK_BATCH };
         loop {
+            let Some(sending) = &mut self.sending else {
+                return Ok(false);
+            };
             let Some(wanted) = self.stream.state.lock().outbox.wants() else {
                 break;
             };
             let mut window = 0;
-            if wanted > 0 {
-                sending.reserve_capacity(wanted.min(RESERVE));
-                window = sending.capacity();
+            if wanted > 0
+                && let Sending::Body(body) = sending
+            {
+                body.reserve_capacity(wanted.min(RESERVE));
+                window = body.capacity();
                 while window == 0 {
-                    match sending.poll_capacity(cx) {
+                    match body.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(granted))) => window = granted,
                         Poll::Ready(Some(Err(e))) => return self.stopped(connection, &e),
                         Poll::Ready(None) => return self.stopped_by_peer(cx, connection),
@@ -186,20 +238,17 @@ impl<O: Outlet> Pump<O> {
                 return Ok(true);
             }
             let next = self.stream.state.lock().outbox.next(window.min(batch));
-            let (result, last) = match next {
-                None => break,
-                Some(Next::Data(data, last)) => {
-                    batch -= data.len();
-                    (sending.send_data(data, last), last)
-                }
-                Some(Next::Trailers(trailers)) => (sending.send_trailers(trailers), true),
-            };
-            if let Err(e) = result {
-                return self.stopped(connection, &e);
+            let Some(next) = next else { break };
+            if let Next::Data(data, _) = &next {
+                batch -= data.len();
             }
-            if last {
-                self.sending = None;
-                return Ok(false);
+            match send(sending, next) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.sending = None;
+                    return Ok(false);
+                }
+                Err(e) => return self.stopped(connection, &e),
             }
         }
         self.watch_for_reset(cx, connection)
@@ -229,15 +278,16 @@ impl<O: Outlet> Pump<O> {
         self.stopped_for(reason)
     }
 
-    /// Our side cannot go on. After the response's regular end that is no error: the peer did not want the rest (RFC 9113, 8.1).
-    /// Before it, the receive side brings the same error or what was received ahead of it, so it is left to tell.
+    /// Our side cannot go on. After the response's regular end that is no error: the peer did not want the rest (RFC 9113, 8.1). But for
+    /// a server it is one: the client does not wait for the response any more. Before the end of the peer's side, the receive side
+    /// brings the same error or what was received ahead of it, so it is left to tell.
     fn stopped_for(&mut self, reason: EndReason) -> Result<bool, EndReason> {
         self.sending = None;
         let mut state = self.stream.state.lock();
         drop(state.outbox.clear());
         drop(state);
         match self.reading {
-            Reading::Finished => Ok(false),
+            Reading::Finished if !self.of_peer => Ok(false),
             _ => Err(reason),
         }
     }
@@ -254,20 +304,46 @@ impl<O: Outlet> Pump<O> {
 
     fn cancel(&mut self) -> Pumped {
         if let Some(sending) = &mut self.sending {
-            sending.send_reset(Reason::CANCEL);
+            sending.send_reset(self.stream.state.lock().reset);
         }
         // With our side ended already, dropping the handles of a response that still runs sends the same.
         Pumped::Over
     }
 }
 
-fn push<O: Outlet>(connection: &Connection<O>, stream: &Stream<O>, message: Message) -> Result<(), EndReason> {
-    let size = message.body_len();
-    let mut state = stream.state.lock();
-    state.credit.received(size);
-    if size > 0 {
-        state.in_flight += size;
-        connection.unread.fetch_add(size, Relaxed);
+/// Hands a piece to h2. True when it was the last.
+fn send(sending: &mut Sending, next: Next) -> Result<bool, h2::Error> {
+    match (next, sending) {
+        (Next::Informational(head), Sending::Head(respond)) => respond.send_informational(head).map(|()| false),
+        (Next::Response(head, last), sending @ Sending::Head(_)) => {
+            if let Sending::Head(respond) = sending {
+                *sending = Sending::Body(respond.send_response(head, last)?);
+            }
+            Ok(last)
+        }
+        (Next::Data(data, last), Sending::Body(body)) => body.send_data(data, last).map(|()| last),
+        (Next::Trailers(trailers), Sending::Body(body)) => body.send_trailers(trailers).map(|()| true),
+        // The outbox gives header fields first, and once only.
+        (Next::Informational(_) | Next::Response(..), Sending::Body(_)) => Ok(false),
+        (Next::Data(..) | Next::Trailers(_), Sending::Head(_)) => Ok(false),
     }
+}
+
+/// Queues the last message of the peer's side, and that it is the last.
+fn finish<O: Outlet>(connection: &Connection<O>, stream: &Stream<O>, last: Message) -> Result<(), EndReason> {
+    let size = last.body_len();
+    let mut state = stream.state.lock();
+    state.received(connection, size);
+    state.flow = None;
+    state.inbox.push(last).map_err(|_| EndReason::RecvBufferOverflow)?;
+    state
+        .inbox
+        .push(Message::Done)
+        .map_err(|_| EndReason::RecvBufferOverflow)
+}
+
+fn push<O: Outlet>(connection: &Connection<O>, stream: &Stream<O>, message: Message) -> Result<(), EndReason> {
+    let mut state = stream.state.lock();
+    state.received(connection, message.body_len());
     state.inbox.push(message).map_err(|_| EndReason::RecvBufferOverflow)
 }

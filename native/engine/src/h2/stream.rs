@@ -4,21 +4,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, Response};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use h2::Reason;
+
 use super::connection::{Connection, Place, panic_text};
-use super::credit::Credit;
+use super::credit::{Credit, FlowControl};
 use super::errand::Errand;
 use super::inbox::{Inbox, ModeChange};
 use super::options::{StreamOptions, Target};
-use super::outbox::{Fin, Outbox, Payload};
+use super::outbox::{Fin, Head, Outbox, Payload};
 use super::ready::ReadyFlag;
 use super::spin::Spin;
 use crate::error::{ConsumeError, EndReason, ModeError, OpenError, RecvError, SendError};
-use crate::message::{Message, Mode, Notice};
+use crate::message::{Message, Mode};
 use crate::outlet::{Life, Outlet};
 
 /// How far a stream has come.
@@ -82,6 +85,8 @@ pub(super) struct State<O: Outlet> {
     pub(super) in_flight: usize,
     /// The user has closed the stream or is gone.
     pub(super) closing: bool,
+    /// What the peer is told then (RFC 9113, 7).
+    pub(super) reset: Reason,
     reader: Option<O::Waiter>,
     spin: Spin,
     /// Who waits for room, and for how much.
@@ -106,16 +111,35 @@ impl<O: Outlet> std::fmt::Debug for Stream<O> {
 impl<O: Outlet> Stream<O> {
     /// A stream that is not connected yet: see [`Stream::open`].
     pub fn new(target: Target, options: StreamOptions, owner: O::Owner, outlet: O, runtime: Handle) -> Arc<Self> {
+        Stream::made(Some(target), options, owner, outlet, runtime)
+    }
+
+    /// A stream that the peer has opened.
+    pub(super) fn accepted(options: StreamOptions, owner: O::Owner, outlet: O, runtime: Handle) -> Arc<Self> {
+        Stream::made(None, options, owner, outlet, runtime)
+    }
+
+    fn made(target: Option<Target>, options: StreamOptions, owner: O::Owner, outlet: O, runtime: Handle) -> Arc<Self> {
+        let ours = target.is_some();
         let state = State {
             phase: Phase::Idle,
-            target: Some(target),
+            target,
             owner,
-            inbox: Inbox::new(options.mode, options.max_recv_buffer),
-            outbox: Outbox::new(options.max_send_buffer),
+            inbox: if options.events {
+                Inbox::of_events(options.mode, options.max_recv_buffer)
+            } else {
+                Inbox::new(options.mode, options.max_recv_buffer)
+            },
+            outbox: if ours {
+                Outbox::new(options.max_send_buffer)
+            } else {
+                Outbox::with_head(options.max_send_buffer)
+            },
             credit: Credit::new(options.flow_control, options.connection.initial_window_size),
             flow: None,
             in_flight: 0,
             closing: false,
+            reset: Reason::CANCEL,
             reader: None,
             spin: Spin::default(),
             senders: Vec::new(),
@@ -173,9 +197,85 @@ impl<O: Outlet> Stream<O> {
         Ok(())
     }
 
-    fn sendable(&self) -> Result<parking_lot::MutexGuard<'_, State<O>>, SendError> {
+    /// [`Stream::send`] whatever the buffer's bound says: for a sender that will wait until all has left (see [`Stream::await_room`]).
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn append(&self, payload: Payload<'_>, fin: bool) -> Result<(), SendError> {
+        let mut state = self.sendable()?;
+        state.outbox.push(payload);
+        if fin {
+            state.outbox.finish(Fin::Data);
+        }
+        drop(state);
+        self.push_out();
+        Ok(())
+    }
+
+    /// Gives the response to a stream that the peer has opened: header fields, and with `fin` no body.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn respond(&self, response: Response<()>, fin: bool) -> Result<(), SendError> {
+        self.respond_with(response, None, fin)
+    }
+
+    /// [`Stream::respond`] with body bytes, in one go.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn respond_with(&self, response: Response<()>, body: Option<Payload<'_>>, fin: bool) -> Result<(), SendError> {
+        let mut state = self.respondable()?;
+        state.outbox.push_head(Head::Final(response));
+        if let Some(body) = body {
+            state.outbox.push(body);
+        }
+        if fin {
+            state.outbox.finish(Fin::Data);
+        }
+        drop(state);
+        self.push_out();
+        Ok(())
+    }
+
+    /// Gives a 1xx response, ahead of the final one.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn inform(&self, response: Response<()>) -> Result<(), SendError> {
+        let mut state = self.respondable()?;
+        state.outbox.push_head(Head::Informational(response));
+        drop(state);
+        self.push_out();
+        Ok(())
+    }
+
+    fn respondable(&self) -> Result<parking_lot::MutexGuard<'_, State<O>>, SendError> {
         let state = self.state.lock();
         if state.inbox.is_ended() {
+            Err(SendError::Closed)
+        } else if state.outbox.is_headed() {
+            Err(SendError::Responded)
+        } else {
+            Ok(state)
+        }
+    }
+
+    /// Takes the body bytes that are queued, and posts the rest and what comes later to `owner`.
+    pub fn take_data_for(self: &Arc<Self>, owner: O::Owner) -> Vec<(Bytes, bool)> {
+        let mut state = self.state.lock();
+        state.owner = owner;
+        let taken = state.inbox.take_data();
+        state.took(taken.iter().map(|(data, _)| data.len()).sum(), self.link.get());
+        drop(state);
+        taken
+    }
+
+    fn sendable(&self) -> Result<parking_lot::MutexGuard<'_, State<O>>, SendError> {
+        let state = self.state.lock();
+        if !state.outbox.is_headed() {
+            Err(SendError::NoResponse)
+        } else if state.inbox.is_ended() {
             Err(SendError::Closed)
         } else if state.phase != Phase::Open {
             Err(SendError::NotConnected)
@@ -311,6 +411,32 @@ impl<O: Outlet> Stream<O> {
         self.state.lock().owner = owner;
     }
 
+    /// [`Stream::close`] with another code for the peer (RFC 9113, 7). False when it is over already.
+    pub fn reset(self: &Arc<Self>, code: u32) -> bool {
+        let mut state = self.state.lock();
+        if state.closing || state.inbox.is_ended() {
+            return false;
+        }
+        state.reset = Reason::from(code);
+        drop(state);
+        self.close();
+        true
+    }
+
+    /// Changes who gives received bytes back.
+    pub fn set_flow_control(&self, flow_control: FlowControl) {
+        self.state.lock().credit.set(flow_control);
+    }
+
+    /// [`Stream::consume`] for those who need not know how much there is to give back.
+    pub fn consume_at_most(&self, n: usize) {
+        let mut state = self.state.lock();
+        let n = n.min(state.credit.outstanding());
+        if let Ok(due) = state.credit.consume(n) {
+            state.give_back(due, self.link.get());
+        }
+    }
+
     /// Ends the stream at its user's wish: RST_STREAM(CANCEL) if it still runs. Nothing is posted to the owner after this returns;
     /// what was queued in passive mode can still be read.
     pub fn close(self: &Arc<Self>) {
@@ -431,12 +557,9 @@ impl<O: Outlet> Stream<O> {
                 }
                 return;
             };
-            let size = if let Notice::Message(message) = &notice {
-                message.body_len()
-            } else {
-                0
-            };
-            self.outlet.notify(&state.owner, notice);
+            let size = notice.body_len();
+            let id = self.link.get().map_or(0, |link| link.id);
+            self.outlet.notify(&state.owner, id, notice);
             state.took(size, self.link.get());
             self.turn.store(true, Relaxed);
         }
@@ -510,6 +633,14 @@ impl<O: Outlet> State<O> {
 
     fn reader_should_look(&self) -> bool {
         self.reader.is_some() && (self.inbox.is_readable() || self.inbox.mode() != Mode::Passive)
+    }
+
+    pub(super) fn received(&mut self, connection: &Connection<O>, n: usize) {
+        if n > 0 {
+            self.credit.received(n);
+            self.in_flight += n;
+            connection.unread.fetch_add(n, Relaxed);
+        }
     }
 
     fn took(&mut self, n: usize, link: Option<&Link<O>>) {

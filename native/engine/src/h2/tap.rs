@@ -58,13 +58,28 @@ pub(crate) struct Tap<S> {
 }
 
 impl<S> Tap<S> {
+    /// For a client's side.
     pub(crate) fn new(stream: S, facts: Arc<Facts>, allowance: Arc<Allowance>) -> Self {
+        Tap::with_prefaces(stream, facts, allowance, (0, PREFACE_LEN))
+    }
+
+    /// For a server's side.
+    pub(crate) fn of_server(stream: S, facts: Arc<Facts>, allowance: Arc<Allowance>) -> Self {
+        Tap::with_prefaces(stream, facts, allowance, (PREFACE_LEN, 0))
+    }
+
+    fn with_prefaces(
+        stream: S,
+        facts: Arc<Facts>,
+        allowance: Arc<Allowance>,
+        (inbound, outbound): (usize, usize),
+    ) -> Self {
         Tap {
             stream,
             facts,
             allowance,
-            inbound: FrameScanner::new(0),
-            outbound: FrameScanner::new(PREFACE_LEN),
+            inbound: FrameScanner::new(inbound),
+            outbound: FrameScanner::new(outbound),
             budget: Budget::new(Instant::now()),
             flooded: false,
             write_error: None,

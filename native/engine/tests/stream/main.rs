@@ -4,6 +4,7 @@
 
 mod outlet;
 mod server;
+mod serving;
 mod shared;
 
 use std::time::Duration;
@@ -43,6 +44,7 @@ fn options() -> StreamOptions {
         mode: Mode::Passive,
         flow_control: FlowControl::Auto,
         informational: false,
+        events: false,
         max_recv_buffer: 1 << 26,
         max_send_buffer: 1 << 20,
         send_timeout: Some(0),

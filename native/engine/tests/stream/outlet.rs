@@ -25,7 +25,7 @@ impl Outlet for Channels {
     type Owner = ();
     type Waiter = u64;
 
-    fn notify(&self, (): &(), notice: Notice) {
+    fn notify(&self, (): &(), _: u32, notice: Notice) {
         self.noticed.fetch_add(1, SeqCst);
         let _ = self.notices.send(notice);
     }
@@ -44,6 +44,20 @@ impl Outlet for Channels {
     fn waiter_id(waiter: &u64) -> u64 {
         *waiter
     }
+}
+
+/// A new outlet, and what comes out of it.
+pub(crate) fn channels() -> (Channels, mpsc::UnboundedReceiver<Notice>, mpsc::UnboundedReceiver<Life>) {
+    let (notices, heard) = mpsc::unbounded_channel();
+    let (lives, lived) = mpsc::unbounded_channel();
+    let outlet = Channels {
+        notices,
+        noticed: Arc::default(),
+        lives,
+        woken: Arc::default(),
+        panic: Arc::default(),
+    };
+    (outlet, heard, lived)
 }
 
 pub(crate) struct Client {

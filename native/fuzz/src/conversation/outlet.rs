@@ -51,7 +51,7 @@ impl Outlet for Recorder {
     type Owner = u8;
     type Waiter = Waiter;
 
-    fn notify(&self, _: &u8, notice: Notice) {
+    fn notify(&self, _: &u8, _: u32, notice: Notice) {
         self.told().notices.push(notice);
     }
 

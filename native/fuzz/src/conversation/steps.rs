@@ -253,6 +253,7 @@ impl Setup {
                 FlowControl::Auto
             },
             informational: self.informational,
+            events: false,
             max_recv_buffer,
             max_send_buffer: bound(&self.max_send_buffer),
             send_timeout: None,

@@ -59,6 +59,7 @@ pub(crate) fn end_reason<'a>(env: Env<'a>, reason: &EndReason) -> Term<'a> {
                 let name = errno::name(&std::io::Error::from_raw_os_error(*code));
                 (atoms::closed(), closed_table_atom(env, name)).encode(env)
             }
+            Loss::InvalidPreface => (atoms::closed(), atoms::invalid_preface()).encode(env),
             Loss::PingTimeout => (atoms::closed(), atoms::keepalive_timeout()).encode(env),
             Loss::TruncatedFrame => (atoms::closed(), atoms::truncated_frame()).encode(env),
             Loss::Protocol(code) => (atoms::closed(), (atoms::connection_error(), error_code(env, *code))).encode(env),
@@ -108,6 +109,8 @@ pub(crate) fn send_error(error: &SendError) -> Atom {
     match error {
         SendError::NotConnected => atoms::not_connected(),
         SendError::Full(_) => atoms::send_buffer_full(),
+        SendError::NoResponse => atoms::no_response(),
+        SendError::Responded => atoms::responded(),
         SendError::StreamClosed => atoms::stream_closed(),
         SendError::Closed => atoms::closed(),
     }

@@ -209,6 +209,7 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
             FlowControlTerm::Manual => FlowControl::Manual,
         },
         informational: options.informational,
+        events: false,
         max_recv_buffer: size(&options.max_recv_buffer),
         max_send_buffer: size(&options.max_send_buffer),
         send_timeout: options.send_timeout.0,
