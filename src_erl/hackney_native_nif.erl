@@ -11,14 +11,22 @@
          send/3, send_many/3, await_room/3, send_trailers/2, send_many_trailers/2,
          recv/2, recv_many/2, stop_waiting/1,
          consume/2, set_active/2, set_owner/2, close/1, info/1,
-         client_new/2, client_connect/1, client_info/1, client_close/1, connect_on/2,
+         client_new/3, client_connect/1, client_info/1, client_close/1, connect_on/2,
+         h2_request/3, h2_request_many/3, h2_respond/5, h2_respond_many/5, h2_respond_with/5,
+         h2_send_data/4, h2_send_many/4, h2_send_and_wait/5, h2_stop_waiting/2, h2_send_trailers/3, h2_send_many_trailers/3,
+         h2_consume/3, h2_cancel/3, h2_set_handler/5, h2_unset_handler/2, h2_peer_settings/1,
+         h2_handlers/0, h2_set_owner/1, h2_drain/0,
          status/0, memory/0, measure/1, measured/0, shutdown/1]).
 
 -nifs([new/2, new_many/3, connect/1,
        send/3, send_many/3, await_room/3, send_trailers/2, send_many_trailers/2,
        recv/2, recv_many/2, stop_waiting/1,
        consume/2, set_active/2, set_owner/2, close/1, info/1,
-       client_new/2, client_connect/1, client_info/1, client_close/1, connect_on/2,
+       client_new/3, client_connect/1, client_info/1, client_close/1, connect_on/2,
+       h2_request/3, h2_request_many/3, h2_respond/5, h2_respond_many/5, h2_respond_with/5,
+       h2_send_data/4, h2_send_many/4, h2_send_and_wait/5, h2_stop_waiting/2, h2_send_trailers/3, h2_send_many_trailers/3,
+       h2_consume/3, h2_cancel/3, h2_set_handler/5, h2_unset_handler/2, h2_peer_settings/1,
+       h2_handlers/0, h2_set_owner/1, h2_drain/0,
        status/0, memory/0, measure/1, measured/0, shutdown/1]).
 
 -on_load(load/0).
@@ -129,10 +137,10 @@ new_many(_Owner, _Options, _Workers) -> not_loaded().
 -spec connect(timeout()) -> ok | error().
 connect(_Timeout) -> not_loaded().
 
-%% @doc Makes a connection that belongs to the calling process, with the options that {@link hackney_native_options:connection/1}
-%% makes. Starts so many threads if the engine has none. On a dirty scheduler.
--spec client_new(Options :: map(), Workers :: pos_integer()) -> ok | error().
-client_new(_Options, _Workers) -> not_loaded().
+%% @doc Makes a connection that belongs to the calling process, with the options that
+%% {@link hackney_native_connection_options:connection/1} makes; `Owner' is sent the events of its streams. Starts so many threads if the engine has none. On a dirty scheduler.
+-spec client_new(Owner :: pid(), Options :: map(), Workers :: pos_integer()) -> ok | error().
+client_new(_Owner, _Options, _Workers) -> not_loaded().
 
 %% @doc Connects the caller's connection. `{hackney_native_nif, connected | {failed, Reason}}' follows, later
 %% `{goaway, LastStreamId, Code}' and `{over, Reason}'.
@@ -151,6 +159,85 @@ client_close(_Pid) -> not_loaded().
 %% `connect/1'.
 -spec connect_on(pid(), timeout()) -> opened | wait | error().
 connect_on(_Connection, _Timeout) -> not_loaded().
+
+%% @doc Sends a request on the connection of a process: `{ok, StreamId}'. After `wait', `{hackney_native, Ref, {ok, StreamId} |
+%% {error, Reason}}' follows soon.
+-spec h2_request(pid(), map(), reference()) -> {ok, pos_integer()} | wait | error().
+h2_request(_Conn, _Request, _Ref) -> not_loaded().
+
+%% @doc `h2_request/3' on a dirty scheduler.
+-spec h2_request_many(pid(), map(), reference()) -> {ok, pos_integer()} | wait | error().
+h2_request_many(_Conn, _Request, _Ref) -> not_loaded().
+
+%% @doc Sends a response's header fields, with `Fin' all of it; with a 1xx status, what goes ahead of it.
+-spec h2_respond(pid(), pos_integer(), 100..999, [{binary(), binary()}], Fin :: boolean()) -> ok | error().
+h2_respond(_Conn, _StreamId, _Status, _Headers, _Fin) -> not_loaded().
+
+%% @doc `h2_respond/5' on a dirty scheduler.
+-spec h2_respond_many(pid(), pos_integer(), 100..999, [{binary(), binary()}], Fin :: boolean()) -> ok | error().
+h2_respond_many(_Conn, _StreamId, _Status, _Headers, _Fin) -> not_loaded().
+
+%% @doc Sends a whole response.
+-spec h2_respond_with(pid(), pos_integer(), 200..999, [{binary(), binary()}], binary() | [binary()]) -> ok | error().
+h2_respond_with(_Conn, _StreamId, _Status, _Headers, _Body) -> not_loaded().
+
+%% @doc Queues body bytes, all or nothing.
+-spec h2_send_data(pid(), pos_integer(), binary() | [binary()], Fin :: boolean()) -> ok | error().
+h2_send_data(_Conn, _StreamId, _Data, _Fin) -> not_loaded().
+
+%% @doc `h2_send_data/4' on a dirty scheduler.
+-spec h2_send_many(pid(), pos_integer(), [binary()], Fin :: boolean()) -> ok | error().
+h2_send_many(_Conn, _StreamId, _Data, _Fin) -> not_loaded().
+
+%% @doc Queues body bytes whatever is queued. `ok': all has left. After `wait', `{hackney_native, Ref, ok | {error, Reason}}' follows
+%% when it has, or never will.
+-spec h2_send_and_wait(pid(), pos_integer(), binary() | [binary()], Fin :: boolean(), reference()) -> ok | wait | error().
+h2_send_and_wait(_Conn, _StreamId, _Data, _Fin, _Ref) -> not_loaded().
+
+%% @doc Stops the caller's waiting for that. `false': it was told already.
+-spec h2_stop_waiting(pid(), pos_integer()) -> boolean() | error().
+h2_stop_waiting(_Conn, _StreamId) -> not_loaded().
+
+%% @doc Queues trailers behind all data.
+-spec h2_send_trailers(pid(), pos_integer(), [{binary(), binary()}]) -> ok | error().
+h2_send_trailers(_Conn, _StreamId, _Headers) -> not_loaded().
+
+%% @doc `h2_send_trailers/3' on a dirty scheduler.
+-spec h2_send_many_trailers(pid(), pos_integer(), [{binary(), binary()}]) -> ok | error().
+h2_send_many_trailers(_Conn, _StreamId, _Headers) -> not_loaded().
+
+%% @doc Gives received bytes back to the peer, at most what is to be given back.
+-spec h2_consume(pid(), pos_integer(), non_neg_integer()) -> ok | error().
+h2_consume(_Conn, _StreamId, _N) -> not_loaded().
+
+%% @doc Resets a stream.
+-spec h2_cancel(pid(), pos_integer(), Code :: non_neg_integer()) -> ok | error().
+h2_cancel(_Conn, _StreamId, _Code) -> not_loaded().
+
+%% @doc Has a process handle a stream. With `Drain', body bytes that are queued are returned instead of being sent to it.
+-spec h2_set_handler(pid(), pos_integer(), pid(), Drain :: boolean(), auto | manual | undefined) ->
+          ok | {ok, [{binary(), boolean()}]} | error().
+h2_set_handler(_Conn, _StreamId, _Handler, _Drain, _FlowControl) -> not_loaded().
+
+%% @doc Has no process in particular handle a stream.
+-spec h2_unset_handler(pid(), pos_integer()) -> ok | error().
+h2_unset_handler(_Conn, _StreamId) -> not_loaded().
+
+%% @doc What the peer has set by SETTINGS, by identifier.
+-spec h2_peer_settings(pid()) -> {ok, [{non_neg_integer(), non_neg_integer()}]} | error().
+h2_peer_settings(_Conn) -> not_loaded().
+
+%% @doc Who handles streams of the caller's connection, but for its owner.
+-spec h2_handlers() -> [pid()] | error().
+h2_handlers() -> not_loaded().
+
+%% @doc Makes another local process the owner of the caller's connection.
+-spec h2_set_owner(pid()) -> ok | error().
+h2_set_owner(_Owner) -> not_loaded().
+
+%% @doc Lets no stream be opened any more on the caller's connection, which ends with those that are there.
+-spec h2_drain() -> ok | error().
+h2_drain() -> not_loaded().
 
 %% @doc Queues bytes. `{wait, SendTimeout}' when there is no room.
 -spec send(pid(), binary() | [binary()], fin | nofin) -> ok | {wait, timeout()} | error().

@@ -35,7 +35,15 @@ rustler::atoms! {
     over,
     host,
 
+    // events of a connection
+    h2,
+    stream_reset,
+    unknown_stream,
+    max_streams_exceeded,
+
     // modes
+    auto,
+    manual,
     once,
     active_mode,
 

@@ -77,7 +77,7 @@ pub(crate) fn not_running<'a>(env: Env<'a>, reason: &NotRunning) -> Term<'a> {
 fn enter<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, handle: Handle) -> NifResult<Term<'a>> {
     let (target, options) = options::decode(options)?;
     let pid = env.pid();
-    let stream = Stream::new(target, options, owner, Processes { keeper: pid }, handle);
+    let stream = Stream::new(target, options, owner, Processes::OfProcess(pid), handle);
     let Some(keeper) = keeper::watch(env) else {
         return Ok(gone(env));
     };

@@ -9,6 +9,7 @@ use rustc_hash::FxBuildHasher;
 use rustler::{Atom, Encoder, Env, LocalPid, NifResult, Term};
 
 use crate::calls::{decode_timeout, error, gone, not_running};
+use crate::events::Room;
 use crate::keeper::Keeper;
 use crate::processes::{Processes, listener};
 use crate::registry::pid_key;
@@ -20,6 +21,8 @@ pub(crate) type NifClient = Client<Processes>;
 
 struct Entry {
     client: Arc<NifClient>,
+    /// Its streams that have no processes of their own.
+    room: Arc<Room>,
     /// Watches the process; alive as long as the entry.
     _keeper: Keeper,
 }
@@ -31,9 +34,17 @@ pub(crate) fn find(key: u64) -> Option<Arc<NifClient>> {
     CLIENTS.get(&key).map(|entry| entry.client.clone())
 }
 
+/// The same, with the streams that have no processes of their own.
+pub(crate) fn room(key: u64) -> Option<(Arc<NifClient>, Arc<Room>)> {
+    let entry = CLIENTS.get(&key)?;
+    Some((entry.client.clone(), entry.room.clone()))
+}
+
 /// Takes the connection of a process that is gone.
 pub(crate) fn remove(key: u64) -> Option<Arc<NifClient>> {
-    CLIENTS.remove(&key).map(|(_, entry)| entry.client)
+    let (_, entry) = CLIENTS.remove(&key)?;
+    entry.room.shut();
+    Some(entry.client)
 }
 
 /// Every connection.
@@ -43,7 +54,7 @@ pub(crate) fn all() -> Vec<Arc<NifClient>> {
 
 /// On a dirty scheduler: it may start the engine's threads, and read many certificates.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn client_new<'a>(env: Env<'a>, options: Term<'a>, workers: usize) -> NifResult<Term<'a>> {
+fn client_new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usize) -> NifResult<Term<'a>> {
     let _timer = times::CLIENT_NEW.start();
     let handle = match runtime::handle(workers) {
         Ok(handle) => handle,
@@ -60,6 +71,7 @@ fn client_new<'a>(env: Env<'a>, options: Term<'a>, workers: usize) -> NifResult<
             let client = Client::new(dial, options, listener(pid), handle);
             vacant.insert(Entry {
                 client,
+                room: Room::new(pid, owner, false),
                 _keeper: keeper,
             });
             Ok(atoms::ok().encode(env))

@@ -4,6 +4,8 @@ mod atoms;
 mod calls;
 mod clients;
 mod entry;
+mod events;
+mod exchange;
 mod held_binary;
 mod keeper;
 mod lifecycle;

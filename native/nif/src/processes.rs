@@ -2,19 +2,24 @@
 
 use std::cell::RefCell;
 
-use hackney_engine::h2::{ClientLife, ClientListener};
-use hackney_engine::{Life, Notice, Outlet};
+use hackney_engine::error::OpenError;
+use hackney_engine::h2::{ClientLife, ClientListener, Sent};
+use hackney_engine::{Life, Message, Notice, Outlet};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
 
+use crate::events::Events;
+use crate::exchange::outcome;
 use crate::terms::errors::{end_reason, error_code, open_error};
 use crate::terms::message::message;
 use crate::{atoms, lifecycle};
 
 /// Where one stream's events go.
-pub(crate) struct Processes {
-    /// The stream's own process. Its pid stands in every message to the owner.
-    pub(crate) keeper: LocalPid,
+pub(crate) enum Processes {
+    /// A stream with a process of its own, whose pid stands in every message to the owner.
+    OfProcess(LocalPid),
+    /// A stream of a connection, which is named by its identifier.
+    OfConnection(Events),
 }
 
 /// A process that waits in `receive` for `{hackney_native, Ref}`.
@@ -39,12 +44,48 @@ impl Waiter {
     }
 }
 
+impl Waiter {
+    /// Sends `{hackney_native, Ref}`.
+    fn wake(self) {
+        self.post(|env, reference| (atoms::hackney_native(), reference).encode(env));
+    }
+
+    /// Sends `{hackney_native, Ref, {ok, Id} | {error, Reason}}`: how the opening of a stream went.
+    pub(crate) fn answer(self, opened: Result<u32, OpenError>) {
+        self.post(|env, reference| {
+            let answer = match &opened {
+                Ok(id) => (atoms::ok(), *id).encode(env),
+                Err(error) => (atoms::error(), open_error(env, error)).encode(env),
+            };
+            (atoms::hackney_native(), reference, answer).encode(env)
+        });
+    }
+
+    /// Sends `{hackney_native, Ref, ok | {error, Reason}}`: what has become of what was sent.
+    pub(crate) fn tell(self, sent: Sent) {
+        self.post(|env, reference| (atoms::hackney_native(), reference, outcome(env, &sent)).encode(env));
+    }
+
+    fn post(self, build: impl for<'a> FnOnce(Env<'a>, Term<'a>) -> Term<'a>) {
+        let Waiter {
+            pid,
+            mut env,
+            reference,
+            ..
+        } = self;
+        if lifecycle::is_halting() {
+            return;
+        }
+        let _ = env.send_and_clear(&pid, |env| build(env, reference.load(env)));
+    }
+}
+
 thread_local! {
     /// One environment to build messages in for each engine thread: `enif_send` empties it.
     static POSTBOX: RefCell<OwnedEnv> = RefCell::new(OwnedEnv::new());
 }
 
-fn post(to: &LocalPid, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
+pub(crate) fn post(to: &LocalPid, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
     if lifecycle::is_halting() {
         return;
     }
@@ -73,32 +114,34 @@ impl Outlet for Processes {
     type Owner = LocalPid;
     type Waiter = Waiter;
 
-    fn notify(&self, owner: &LocalPid, _: u32, notice: Notice) {
+    fn notify(&self, owner: &LocalPid, stream: u32, notice: Notice) {
+        let keeper = match self {
+            Processes::OfProcess(keeper) => keeper,
+            Processes::OfConnection(events) => return events.notify(owner, stream, notice),
+        };
         post(owner, |env| match notice {
-            Notice::Message(inner) => (atoms::hackney_h2(), self.keeper, message(env, inner)).encode(env),
-            Notice::Error(reason) => (atoms::hackney_h2_error(), self.keeper, end_reason(env, &reason)).encode(env),
-            Notice::Closed => (atoms::hackney_h2(), self.keeper, (atoms::closed(), atoms::closed())).encode(env),
-            // Of streams that tell events only.
-            Notice::Last(_) => atoms::undefined().encode(env),
-            Notice::Passive => (atoms::hackney_h2_passive(), self.keeper).encode(env),
+            Notice::Message(inner) => (atoms::hackney_h2(), *keeper, message(env, inner)).encode(env),
+            // Of streams that tell the end apart.
+            Notice::Last(data) => (atoms::hackney_h2(), *keeper, message(env, Message::Data(data))).encode(env),
+            Notice::Error(reason) => (atoms::hackney_h2_error(), *keeper, end_reason(env, &reason)).encode(env),
+            Notice::Closed => (atoms::hackney_h2(), *keeper, (atoms::closed(), atoms::closed())).encode(env),
+            Notice::Passive => (atoms::hackney_h2_passive(), *keeper).encode(env),
         });
     }
 
     fn wake(&self, waiter: Waiter) {
-        let Waiter {
-            pid,
-            mut env,
-            reference,
-            ..
-        } = waiter;
-        if lifecycle::is_halting() {
-            return;
+        match self {
+            Processes::OfProcess(_) => waiter.wake(),
+            Processes::OfConnection(events) => events.wake(waiter),
         }
-        let _ = env.send_and_clear(&pid, |env| (atoms::hackney_native(), reference.load(env)));
     }
 
     fn life(&self, life: Life) {
-        post(&self.keeper, |env| {
+        let keeper = match self {
+            Processes::OfProcess(keeper) => keeper,
+            Processes::OfConnection(events) => return events.life(life),
+        };
+        post(keeper, |env| {
             let news = match life {
                 Life::Opened => atoms::opened().encode(env),
                 Life::Failed(error) => (atoms::failed(), open_error(env, &error)).encode(env),

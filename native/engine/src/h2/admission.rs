@@ -15,6 +15,7 @@ use super::connection::{Connection, Driver, Place};
 use super::credit::Credit;
 use super::errand::Errand;
 use super::options::Target;
+use super::outbox::Fin;
 use super::stream::{Phase, Stream};
 use crate::error::{EndReason, OpenError};
 use crate::outlet::{Life, Outlet};
@@ -39,6 +40,10 @@ impl<O: Outlet> Default for Admissions<O> {
 impl<O: Outlet> Admissions<O> {
     fn is_empty(&self) -> bool {
         self.0.lock().as_ref().is_none_or(VecDeque::is_empty)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().as_ref().map_or(0, VecDeque::len)
     }
 
     /// False when nobody is admitted any more.
@@ -83,12 +88,28 @@ impl<O: Outlet> Stream<O> {
     /// [`OpenError::Already`] when it was called before. [`OpenError::Ended`]: the connection is none yet, or no more
     /// ([`EndReason::Closed`]), or the peer has said GOAWAY ([`EndReason::Unprocessed`]).
     pub fn open_on(self: &Arc<Self>, client: &Client<O>, deadline: Option<Duration>) -> Result<Admitted, OpenError> {
+        self.request_on(client, deadline, false)
+    }
+
+    /// [`Stream::open_on`]; with `fin` the request is all that will be sent.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn request_on(
+        self: &Arc<Self>,
+        client: &Client<O>,
+        deadline: Option<Duration>,
+        fin: bool,
+    ) -> Result<Admitted, OpenError> {
         let connection = client.connection().ok_or(OpenError::Ended(EndReason::Closed))?;
         let mut state = self.state.lock();
         let Some(Target { mut request, .. }) = state.target.take() else {
             return Err(OpenError::Already);
         };
         state.phase = Phase::Opening;
+        if fin {
+            state.outbox.finish(Fin::Sent);
+        }
         state.credit = Credit::new(self.options.flow_control, client.initial_window_size());
         drop(state);
         if request.authority.is_empty() {
@@ -102,7 +123,7 @@ impl<O: Outlet> Stream<O> {
         let waiting = Waiting {
             stream: self.clone(),
             request: request.into_request(scheme)?,
-            fin: false,
+            fin,
         };
         if !connection.admissions.join(waiting) {
             return Err(OpenError::Ended(connection.refusal()));

@@ -83,8 +83,10 @@ impl<O: Outlet> std::fmt::Debug for Client<O> {
 pub struct ClientInfo {
     /// Addresses and TLS.
     pub endpoints: Endpoints,
-    /// Streams on it, and how many the peer lets there be. `None` for the instant in which it is worked on, and when it is over.
-    pub streams: Option<(usize, usize)>,
+    /// Streams that are on it or wait in line.
+    pub streams: usize,
+    /// How many there may be at a time, if there is a limit.
+    pub max_streams: Option<u32>,
     /// What the peer lets us send on the connection now.
     pub send_window: i64,
     /// Body bytes received on all streams and not given back.
@@ -242,6 +244,16 @@ impl<O: Outlet> Client<O> {
         }
     }
 
+    /// The runtime it lives on.
+    pub fn runtime(&self) -> Handle {
+        self.runtime.clone()
+    }
+
+    /// The peer opens the streams.
+    pub fn serves(&self) -> bool {
+        self.connection.get().is_some_and(|connection| connection.serves)
+    }
+
     pub(super) fn authority(&self) -> &str {
         &self.options.authority
     }
@@ -259,9 +271,11 @@ impl<O: Outlet> Client<O> {
     pub fn info(&self) -> Option<ClientInfo> {
         let connection = self.connection.get()?;
         let facts = &connection.facts;
+        let (streams, max_streams) = connection.streams();
         Some(ClientInfo {
             endpoints: connection.endpoints.clone(),
-            streams: connection.streams(),
+            streams,
+            max_streams,
             send_window: facts.send_windows(0).0,
             unread: connection.unread.load(Relaxed),
             bytes_in: facts.bytes_in.load(Relaxed),

@@ -57,7 +57,7 @@ pub(super) async fn stand_up<O: Outlet>(
     options: &ConnectionOptions,
     shared: bool,
 ) -> Result<Standing<O>, OpenError> {
-    let (tether, tap) = tapped(carrier, shared.then_some(options.connection_window_size), false);
+    let (tether, tap) = tapped(carrier, shared.then_some(options.connection_window_size), None);
     let handshake = options.builder().handshake::<_, Bytes>(tap).await;
     let (opener, h2) = handshake.map_err(|error| OpenError::Ended(tether.0.end_reason(&error, None)))?;
     let side = Side::Client {
@@ -67,11 +67,23 @@ pub(super) async fn stand_up<O: Outlet>(
     Ok(Standing { tether, side })
 }
 
-/// A connection over a byte stream, and the byte stream for h2. `serves`: the peer opens its streams.
-pub(super) fn tapped<O: Outlet>(carrier: Carrier, window: Option<u32>, serves: bool) -> (Tether<O>, Bottom) {
+/// A connection over a byte stream, and the byte stream for h2. `serving`: the peer opens its streams, and how many at a time.
+pub(super) fn tapped<O: Outlet>(
+    carrier: Carrier,
+    window: Option<u32>,
+    serving: Option<Option<u32>>,
+) -> (Tether<O>, Bottom) {
+    let serves = serving.is_some();
     let Carrier { io, endpoints } = carrier;
     let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
-    let connection = Connection::new(facts.clone(), allowance.clone(), endpoints, window, serves);
+    let connection = Connection::new(
+        facts.clone(),
+        allowance.clone(),
+        endpoints,
+        window,
+        serves,
+        serving.flatten(),
+    );
     allowance.set((usize::MAX, usize::MAX));
     let tap = if serves {
         Tap::of_server(io, facts, allowance)

@@ -33,6 +33,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// No window may be larger (RFC 9113, 6.9.1).
 const MAX_WINDOW: u32 = 0x7fff_ffff;
 
+/// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, 6.5.2).
+const MAX_CONCURRENT_STREAMS: u16 = 0x3;
+
 /// Streams taken in at one time, before those that are there have their turn.
 const ACCEPTS: usize = 64;
 
@@ -101,8 +104,12 @@ pub(crate) struct Connection<O: Outlet> {
     given_up: AtomicBool,
     /// A server's: driven by its task only, which writes the answers to many requests at a time.
     pub(super) serves: bool,
+    /// How many streams the peer may open at a time.
+    max_peer_streams: Option<u32>,
     /// The user wants no more streams.
     draining: AtomicBool,
+    /// Streams on it.
+    open: AtomicUsize,
     /// Why h2 ended it.
     error: Mutex<Option<EndReason>>,
 }
@@ -131,6 +138,7 @@ impl<O: Outlet> Connection<O> {
         endpoints: Endpoints,
         window: Option<u32>,
         serves: bool,
+        max_peer_streams: Option<u32>,
     ) -> Arc<Self> {
         Arc::new(Connection {
             facts,
@@ -146,7 +154,9 @@ impl<O: Outlet> Connection<O> {
             closing: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             serves,
+            max_peer_streams,
             draining: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
             error: Mutex::new(None),
         })
     }
@@ -186,7 +196,7 @@ impl<O: Outlet> Connection<O> {
         let (response, sending) = driver.side.send_request(request, fin)?;
         let id = sending.stream_id().as_u32();
         self.enter(&mut driver.streams, stream, id, |ready| {
-            Pump::new(stream.clone(), response, sending, ready)
+            Pump::new(stream.clone(), response, (!fin).then_some(sending), id, ready)
         });
         Ok(())
     }
@@ -208,6 +218,7 @@ impl<O: Outlet> Connection<O> {
         // Set once: only one opening gets here, see `Phase`.
         let _ = stream.link.set(link);
         entry.insert(pump(ready.clone()));
+        self.open.fetch_add(1, Ordering::Relaxed);
         ready.mark();
     }
 
@@ -242,11 +253,14 @@ impl<O: Outlet> Connection<O> {
         }
     }
 
-    /// How many streams it has, and how many it may have now. `None` when it is over, or just being driven.
-    pub(super) fn streams(&self) -> Option<(usize, usize)> {
-        let slot = self.driver.try_lock()?;
-        let driver = slot.as_ref()?;
-        Some((driver.streams.len(), driver.side.max_send_streams()))
+    /// Streams that are on it or wait in line, and how many there may be at a time: what we let the peer open, or the peer us.
+    pub(super) fn streams(&self) -> (usize, Option<u32>) {
+        let max = if self.serves {
+            self.max_peer_streams
+        } else {
+            self.facts.peer_setting(MAX_CONCURRENT_STREAMS)
+        };
+        (self.open.load(Ordering::Relaxed) + self.admissions.len(), max)
     }
 
     /// A handle to send PINGs with; there is one only.
@@ -595,6 +609,7 @@ impl<O: Outlet> Wake for Connection<O> {
 /// A stream has left its connection: its handles go, its users hear of it.
 fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
     connection.facts.forget(pump.id);
+    connection.open.fetch_sub(1, Ordering::Relaxed);
     let stream = pump.stream.clone();
     // A panic inside h2 leaves its lock poisoned, and dropping a handle panics then too.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(pump)));

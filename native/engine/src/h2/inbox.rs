@@ -282,6 +282,10 @@ impl Inbox {
         self.end.is_some() && self.told && self.queue.is_empty() && !self.passive_due
     }
 
+    pub(crate) fn end_reason(&self) -> Option<EndReason> {
+        self.end.clone()
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         self.end.is_some()
     }

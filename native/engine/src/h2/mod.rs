@@ -30,6 +30,7 @@ mod spin;
 mod stream;
 mod tap;
 
+pub use ::h2::ext::Protocol;
 pub use admission::Admitted;
 pub use client::{Client, ClientInfo, ClientLife, ClientListener, ClientOptions, Keepalive};
 pub use connection::connections;
@@ -41,4 +42,4 @@ pub use options::{ConnectionOptions, RequestHead, StreamOptions, Target};
 pub use outbox::Payload;
 pub use server::ServerOptions;
 pub use side::Acceptor;
-pub use stream::{Received, Stream};
+pub use stream::{Received, Sent, Stream};

@@ -19,6 +19,8 @@ pub struct RequestHead {
     pub path: String,
     /// Header fields, names in lower case.
     pub headers: HeaderMap,
+    /// `:protocol` of an extended CONNECT (RFC 8441).
+    pub protocol: Option<String>,
 }
 
 /// What is needed until a stream is open. Kept no longer: header fields and certificates can be large.
@@ -104,13 +106,15 @@ impl ConnectionOptions {
 impl RequestHead {
     pub(crate) fn into_request(self, scheme: &'static str) -> Result<Request<()>, OpenError> {
         let bad = |what: &dyn std::fmt::Display| OpenError::Request(what.to_string());
-        let path = PathAndQuery::try_from(self.path.as_str()).map_err(|e| bad(&e))?;
-        let uri = Uri::builder()
-            .scheme(scheme)
-            .authority(self.authority.as_str())
-            .path_and_query(path)
-            .build()
-            .map_err(|e| bad(&e))?;
+        let uri = Uri::builder().authority(self.authority.as_str());
+        // A tunnel has no scheme and no path (RFC 9113, 8.5), unless it is an extended one (RFC 8441, 4).
+        let uri = if self.method == "CONNECT" && self.protocol.is_none() {
+            uri
+        } else {
+            let path = PathAndQuery::try_from(self.path.as_str()).map_err(|e| bad(&e))?;
+            uri.scheme(scheme).path_and_query(path)
+        };
+        let uri = uri.build().map_err(|e| bad(&e))?;
         let mut request = Request::builder()
             .method(self.method.as_str())
             .uri(uri)
@@ -118,6 +122,11 @@ impl RequestHead {
             .map_err(|e| bad(&e))?;
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = self.headers;
+        if let Some(protocol) = &self.protocol {
+            request
+                .extensions_mut()
+                .insert(h2::ext::Protocol::from(protocol.as_str()));
+        }
         Ok(request)
     }
 }

@@ -83,6 +83,8 @@ pub(crate) struct Outbox {
     queued: usize,
     max: usize,
     fin: Fin,
+    /// Something of it never left.
+    lost: bool,
 }
 
 impl Outbox {
@@ -94,6 +96,7 @@ impl Outbox {
             queued: 0,
             max,
             fin: Fin::Open,
+            lost: false,
         }
     }
 
@@ -130,6 +133,11 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn is_finished(&self) -> bool {
         self.fin == Fin::Sent
+    }
+
+    /// Something of what was taken in has never left, and will not.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.lost
     }
 
     pub(crate) fn queued(&self) -> usize {
@@ -210,6 +218,7 @@ impl Outbox {
 
     /// Takes what is queued, for the caller to drop where that may take its time. Nothing more is taken in.
     pub(crate) fn clear(&mut self) -> impl Send + use<> {
+        self.lost |= self.queued > 0 || matches!(self.fin, Fin::Data | Fin::Trailers(_));
         self.queued = 0;
         self.fin = Fin::Sent;
         self.heads.clear();

@@ -82,14 +82,15 @@ impl<O: Outlet> Pump<O> {
     pub(super) fn new(
         stream: Arc<Stream<O>>,
         response: ResponseFuture,
-        sending: SendStream<Bytes>,
+        sending: Option<SendStream<Bytes>>,
+        id: u32,
         ready: Arc<ReadyFlag<O>>,
     ) -> Self {
         Pump {
             stream,
-            id: sending.stream_id().as_u32(),
+            id,
             reading: Reading::Head(response),
-            sending: Some(Sending::Body(sending)),
+            sending: sending.map(Sending::Body),
             of_peer: false,
             waker: Waker::from(ready.clone()),
             ready,

@@ -58,7 +58,7 @@ impl<O: Outlet> Client<O> {
         serving.run(
             Box::pin(async move {
                 let carrier = Carrier::from(connected.await.map_err(OpenError::Connect)?);
-                let (tether, tap) = connect::tapped(carrier, Some(window), true);
+                let (tether, tap) = connect::tapped(carrier, Some(window), Some(server.max_concurrent_streams));
                 let handshake = builder.handshake::<_, Bytes>(tap).await;
                 let h2 = handshake.map_err(|error| match error.reason() {
                     // Not even the preface was right.

@@ -62,6 +62,17 @@ pub enum Received {
     Wait,
 }
 
+/// What has become of what a sender queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it has been handed to the connection.
+    All,
+    /// Some of it waits for the peer's window.
+    Waiting,
+    /// Some of it never left: the stream has ended like this.
+    Lost(EndReason),
+}
+
 /// Where an open stream lives.
 pub(super) struct Link<O: Outlet> {
     pub(super) connection: Arc<Connection<O>>,
@@ -159,6 +170,22 @@ impl<O: Outlet> Stream<O> {
         })
     }
 
+    /// Its identifier, once it is open (RFC 9113, 5.1.1).
+    pub fn id(&self) -> Option<u32> {
+        self.link.get().map(|link| link.id)
+    }
+
+    /// It is over, and has told of it whom it had to.
+    pub fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.left && (state.inbox.is_drained() || state.closing)
+    }
+
+    /// Where its events go.
+    pub fn outlet(&self) -> &O {
+        &self.outlet
+    }
+
     /// What it was made with.
     pub fn options(&self) -> &StreamOptions {
         &self.options
@@ -210,6 +237,18 @@ impl<O: Outlet> Stream<O> {
         drop(state);
         self.push_out();
         Ok(())
+    }
+
+    /// What has become of what was queued.
+    pub fn sent(&self) -> Sent {
+        let state = self.state.lock();
+        if state.outbox.has_lost() {
+            Sent::Lost(state.inbox.end_reason().unwrap_or(EndReason::Closed))
+        } else if state.outbox.queued() > 0 {
+            Sent::Waiting
+        } else {
+            Sent::All
+        }
     }
 
     /// Gives the response to a stream that the peer has opened: header fields, and with `fin` no body.

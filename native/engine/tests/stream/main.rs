@@ -29,6 +29,7 @@ fn target(port: u16) -> Target {
             authority: "localhost".into(),
             path: "/echo".into(),
             headers: HeaderMap::new(),
+            protocol: None,
         },
         dial: Some(Dial {
             host: "127.0.0.1".into(),

@@ -68,6 +68,7 @@ impl Shared {
             authority: String::new(),
             path: "/echo".into(),
             headers: HeaderMap::new(),
+            protocol: None,
         };
         let client = Client::made(Target { request, dial: None }, options);
         let admitted = client.stream.open_on(&self.connection, deadline);

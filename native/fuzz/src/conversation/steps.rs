@@ -230,6 +230,7 @@ impl Setup {
                 authority: "localhost".into(),
                 path: "/".into(),
                 headers: HeaderMap::new(),
+                protocol: None,
             },
             dial: Some(Dial {
                 host: "localhost".into(),

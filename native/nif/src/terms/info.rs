@@ -68,10 +68,9 @@ fn connection<'a>(env: Env<'a>, info: &ConnectedInfo, pairs: &mut Vec<(rustler::
 
 /// The term of a snapshot of a connection that streams share.
 pub(crate) fn encode_client<'a>(env: Env<'a>, info: &ClientInfo) -> Term<'a> {
-    let (streams, max_streams) = info.streams.unzip();
     let mut pairs = vec![
-        (atoms::streams(), or_undefined(env, streams)),
-        (atoms::max_streams(), or_undefined(env, max_streams)),
+        (atoms::streams(), info.streams.encode(env)),
+        (atoms::max_streams(), or_undefined(env, info.max_streams)),
         (atoms::recv_queue_bytes(), info.unread.encode(env)),
         (atoms::send_window(), info.send_window.encode(env)),
         (atoms::bytes_in(), info.bytes_in.encode(env)),

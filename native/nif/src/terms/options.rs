@@ -199,6 +199,7 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
             authority: options.authority,
             path: options.path,
             headers: fields,
+            protocol: None,
         },
         dial: own_connection.then(|| dial(term)).transpose()?,
     };
