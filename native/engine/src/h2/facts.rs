@@ -43,6 +43,8 @@ struct SendWindows {
     too_large: bool,
     /// Each stream's window as difference to `initial`, so that a change of SETTINGS moves all at once (6.9.2).
     streams: HashMap<u32, i64>,
+    /// The last stream that was opened. What still leaves on one that is forgotten does not bring it back.
+    last: u32,
 }
 
 /// See the module's text.
@@ -77,6 +79,7 @@ impl Facts {
                 connection: DEFAULT_WINDOW,
                 initial: DEFAULT_WINDOW,
                 streams: HashMap::new(),
+                last: 0,
                 too_large: false,
             }),
         }
@@ -181,10 +184,16 @@ impl Facts {
             kind::DATA => {
                 let mut windows = self.windows.lock();
                 windows.connection -= frame.length as i64;
-                *windows.streams.entry(frame.stream).or_insert(0) -= frame.length as i64;
+                if let Some(difference) = windows.streams.get_mut(&frame.stream) {
+                    *difference -= frame.length as i64;
+                }
             }
-            HEADERS => {
-                self.windows.lock().streams.entry(frame.stream).or_insert(0);
+            kind::HEADERS => {
+                let mut windows = self.windows.lock();
+                if frame.stream > windows.last {
+                    windows.last = frame.stream;
+                    windows.streams.insert(frame.stream, 0);
+                }
             }
             kind::SETTINGS if frame.flags & FLAG_ACK == 0 => {
                 self.settings_sent.lock().get_or_insert_with(Instant::now);
@@ -194,8 +203,37 @@ impl Facts {
     }
 }
 
-const HEADERS: u8 = 0x1;
-
 fn be_u32(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, stream: u32, length: usize) -> Frame<'static> {
+        Frame {
+            length,
+            kind,
+            flags: 0,
+            stream,
+            payload: &[],
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_streams_that_are_over() {
+        let facts = Facts::new();
+        for stream in (1..1_000).step_by(2) {
+            facts.sent(&frame(kind::HEADERS, stream, 10));
+            facts.sent(&frame(kind::DATA, stream, 10));
+            assert_eq!(facts.send_windows(stream).1, DEFAULT_WINDOW - 10);
+            facts.forget(stream);
+            // The last of it leaves when the peer has had enough already.
+            facts.sent(&frame(kind::DATA, stream, 10));
+            facts.sent(&frame(kind::HEADERS, stream, 10));
+        }
+        assert_eq!(facts.windows.lock().streams.len(), 0);
+        assert_eq!(facts.send_windows(0).0, DEFAULT_WINDOW - 500 * 20);
+    }
 }

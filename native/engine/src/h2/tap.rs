@@ -78,7 +78,7 @@ impl<S> Tap<S> {
             let part = n.min(buf.len());
             self.outbound.scan(&buf[..part], |frame| {
                 self.facts.sent(&frame);
-                self.budget.sent(&frame);
+                self.flooded |= self.budget.sent(&frame, Instant::now) == Err(Spent);
             });
             n -= part;
             if n == 0 {
@@ -303,9 +303,10 @@ mod tests {
         let (near, _far) = duplex(1024);
         let (mut tap, facts, _) = tap(near);
         tap.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        tap.write_all(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]).await.unwrap();
         tap.write_all(&[0, 0, 3, 0, 0, 0, 0, 0, 1, 7, 7, 7]).await.unwrap();
         assert_eq!(facts.send_windows(1), (65_532, 65_532));
-        assert_eq!(facts.bytes_out.load(Relaxed), 36);
+        assert_eq!(facts.bytes_out.load(Relaxed), 46);
     }
 
     #[tokio::test]
