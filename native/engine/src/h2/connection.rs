@@ -70,8 +70,8 @@ impl Place {
         }
     }
 
-    /// Streams looked after in each half of a round: each may take some microseconds.
-    fn streams(self) -> usize {
+    /// Streams looked after, or opened, in each half of a round: each may take some microseconds.
+    pub(super) fn streams(self) -> usize {
         match self {
             Place::Sender | Place::Reader => 16,
             Place::Task => 256,
@@ -108,6 +108,8 @@ pub(super) struct Driver<O: Outlet> {
     pub(super) streams: Slab<Pump<O>>,
     /// Makes requests, as long as more may come.
     pub(super) opener: Option<SendRequest<Bytes>>,
+    /// Every stream was told that its user has closed the connection.
+    closed: bool,
     /// h2 has finished: the task is to bury the connection.
     finished: bool,
     /// The GOAWAYs that were looked at.
@@ -155,6 +157,7 @@ impl<O: Outlet> Connection<O> {
             h2,
             streams: Slab::new(),
             opener: Some(opener),
+            closed: false,
             finished: false,
             goaways: 0,
             target_window: self.window.unwrap_or_default(),
@@ -343,25 +346,34 @@ impl<O: Outlet> Connection<O> {
     /// One round: what callers queued goes to h2, h2 reads and writes, what came goes to the streams. True when the task should learn
     /// of what has changed.
     fn round(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
-        if self.closing.load(Ordering::Acquire) && driver.opener.take().is_some() {
-            self.end_all(driver);
+        let mut news = false;
+        if self.closing.load(Ordering::Acquire) && !driver.closed {
+            // However many streams there are to be ended: not on a caller's thread.
+            news = place.is_inline();
+            if place == Place::Task {
+                self.end_all(driver);
+            }
         }
-        self.admit(driver, place);
-        let mut news = self.pump_ready(driver, place);
+        news |= self.admit(driver, place);
+        news |= self.pump_ready(driver, place);
         self.baton.clear_note();
         let waker = driver.waker.clone();
-        let mut poll = || {
-            Pin::new(&mut driver.h2)
-                .poll(&mut Context::from_waker(&waker))
-                .is_ready()
-        };
-        driver.finished = if place == Place::Reader {
+        let mut poll = || Pin::new(&mut driver.h2).poll(&mut Context::from_waker(&waker));
+        let polled = if place == Place::Reader {
             net::reading_eagerly(poll)
         } else {
             poll()
         };
+        driver.finished = polled.is_ready();
+        if let Poll::Ready(Err(error)) = polled
+            && error.is_library()
+            && let Some(code) = error.reason()
+        {
+            // Nothing of it is seen in the byte stream, which goes on.
+            self.facts.end(Ending::Broken(Loss::Protocol(code.into())));
+        }
         news |= self.heed_goaway(driver);
-        self.admit(driver, place);
+        news |= self.admit(driver, place);
         news |= self.pump_ready(driver, place);
         self.widen(driver);
         news
@@ -379,7 +391,9 @@ impl<O: Outlet> Connection<O> {
     }
 
     /// Has every stream cancelled and its users told.
-    fn end_all(&self, driver: &Driver<O>) {
+    fn end_all(&self, driver: &mut Driver<O>) {
+        driver.closed = true;
+        driver.opener = None;
         for (_, pump) in &driver.streams {
             let mut state = pump.stream.state.lock();
             state.inbox.end(EndReason::Closed);
@@ -547,7 +561,7 @@ fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
         // With the handles h2 has given back to the connection what the stream had received.
         let in_flight = std::mem::take(&mut state.in_flight);
         connection.unread.fetch_sub(in_flight, Ordering::Relaxed);
-        state.closing && !state.is_waited_for()
+        state.inbox.is_closed() && !state.is_waited_for()
     };
     match place {
         Place::Task => stream.leave(),

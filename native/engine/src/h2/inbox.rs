@@ -59,6 +59,11 @@ impl Inbox {
         }
     }
 
+    /// Lets the queue hold a window's worth, if it may not anyway: a peer that plays by the rules must not be taken for one that does not.
+    pub(crate) fn allow(&mut self, window: usize) {
+        self.max_bytes = self.max_bytes.max(window);
+    }
+
     /// Queues a message. Long data is cut into pieces of at most [`MAX_DATA`], short data that is one piece of many is joined.
     pub(crate) fn push(&mut self, message: Message) -> Result<(), Overflow> {
         if self.end.is_some() {
@@ -219,6 +224,11 @@ impl Inbox {
     /// The stream is over and nothing is left to tell of it.
     pub(crate) fn is_drained(&self) -> bool {
         self.end.is_some() && self.told && self.queue.is_empty() && !self.passive_due
+    }
+
+    /// The user closed the stream.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     pub(crate) fn is_ended(&self) -> bool {

@@ -69,6 +69,10 @@ fn connection<'a>(env: Env<'a>, info: &ConnectedInfo, pairs: &mut Vec<(rustler::
 /// The term of a snapshot of a connection that streams share.
 pub(crate) fn encode_client<'a>(env: Env<'a>, info: &ClientInfo) -> Term<'a> {
     let (streams, max_streams) = info.streams.unzip();
+    let max_streams = max_streams.map(|max| match max {
+        usize::MAX => atoms::infinity().encode(env),
+        max => max.encode(env),
+    });
     let mut pairs = vec![
         (atoms::streams(), or_undefined(env, streams)),
         (atoms::max_streams(), or_undefined(env, max_streams)),
