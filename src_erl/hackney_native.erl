@@ -64,8 +64,8 @@ h2_connect(URL) ->
 %% Options, as for {@link h2_open/4}: `connect_timeout', `h2c', `connect_options', `ssl_options', `insecure', `initial_window_size' (of
 %% each stream), `connection_window_size' (beside what lies unread), `max_frame_size', `max_header_list_size'. And, in milliseconds:
 %% <dl>
-%% <dt>`{keepalive, infinity}'</dt><dd>a PING after so long without a byte from the peer. Servers hang up on clients that do it too
-%% often (`enhance_your_calm'), many below 10 s</dd>
+%% <dt>`{keepalive, infinity}'</dt><dd>a PING after so long without a byte from the peer, at most twice as long. Servers hang up on
+%% clients that do it too often (`enhance_your_calm'), many below 10 s</dd>
 %% <dt>`{keepalive_timeout, 20000}'</dt><dd>how long its answer may take. Then the connection ends with
 %% `{closed, keepalive_timeout}'</dd>
 %% </dl>
@@ -207,12 +207,13 @@ h2_close(Pid) ->
 %% @doc What the engine holds beside the VM; `erlang:memory/0' shows none of it.
 %% <dl>
 %% <dt>`streams'</dt><dd>streams of this node, from `h2_open' to the end of their process</dd>
-%% <dt>`connections'</dt><dd>HTTP/2 connections that stand, those that say goodbye included. One that still connects is a stream and
-%% a task, and no connection yet</dd>
+%% <dt>`connections'</dt><dd>HTTP/2 connections that stand, those that say goodbye included. One that still connects is a task, and no
+%% connection yet</dd>
 %% <dt>`recv_queue_bytes', `send_queue_bytes'</dt><dd>what {@link h2_info/1} tells by these names, of all streams together: body
 %% bytes received and unread, and bytes queued beyond the peers' windows. Large binaries that were sent are the VM's own: they count
 %% here and in `erlang:memory(binary)'</dd>
-%% <dt>`tasks'</dt><dd>of the engine: one for each stream that is connecting or connected, and now and then a brief one</dd>
+%% <dt>`tasks'</dt><dd>of the engine: one for each stream with a connection of its own, for each connection that streams share and
+%% for each stream in line there, and now and then a brief one</dd>
 %% <dt>`threads'</dt><dd>of the engine: `worker_threads', and up to 16 that look up names and read files; these end when they have
 %% had nothing to do for 5 seconds</dd>
 %% <dt>`native_bytes'</dt><dd>bytes that the library's allocator has from the operating system: what the engine has allocated, and

@@ -111,6 +111,7 @@ impl<O: Outlet> Stream<O> {
             state.outbox.finish(Fin::Sent);
         }
         state.credit = Credit::new(self.options.flow_control, client.initial_window_size());
+        state.inbox.allow(client.initial_window_size() as usize);
         drop(state);
         if request.authority.is_empty() {
             client.authority().clone_into(&mut request.authority);
@@ -193,28 +194,34 @@ impl<O: Outlet> Stream<O> {
 }
 
 impl<O: Outlet> Connection<O> {
-    /// Sends the requests of those in line, as far as there are places.
-    pub(super) fn admit(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) {
+    /// Sends the requests of those in line, as far as there are places. True when the rest is for the task to do.
+    pub(super) fn admit(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
         if !self.is_shared() {
-            return;
+            return false;
         }
         if !driver.side.is_open() {
             return self.admit_nobody(place);
         }
         let waker = driver.waker.clone();
         let mut cx = Context::from_waker(&waker);
+        let mut left = place.streams();
         while !self.admissions.is_empty() && driver.streams.len() < driver.side.max_send_streams() {
+            if left == 0 {
+                self.drive_soon();
+                return place.is_inline();
+            }
+            left -= 1;
             // Not ready: h2 still counts a stream that is over here, and wakes us when it does not.
             match driver.side.poll_opener(&mut cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Pending => return,
+                Poll::Pending => return false,
                 Poll::Ready(Err(_)) => {
                     driver.side.open_no_more();
                     return self.admit_nobody(place);
                 }
             }
             let Some(Waiting { stream, request, fin }) = self.admissions.first() else {
-                return;
+                return false;
             };
             if stream.state.lock().phase != Phase::Opening {
                 continue;
@@ -224,12 +231,18 @@ impl<O: Outlet> Connection<O> {
                 Err(error) => stream.turn_away_soon(error, place),
             }
         }
+        false
     }
 
-    pub(super) fn admit_nobody(&self, place: Place) {
-        for Waiting { stream, .. } in self.admissions.shut() {
-            stream.turn_away_soon(OpenError::Ended(self.refusal()), place);
+    /// Turns those in line away, on the task: they may be many. True when there are any and this is not the task.
+    pub(super) fn admit_nobody(&self, place: Place) -> bool {
+        if place.is_inline() {
+            return !self.admissions.is_empty();
         }
+        for Waiting { stream, .. } in self.admissions.shut() {
+            stream.turned_away(OpenError::Ended(self.refusal()));
+        }
+        false
     }
 
     /// Why nobody is admitted any more.

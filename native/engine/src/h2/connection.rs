@@ -72,8 +72,8 @@ impl Place {
         }
     }
 
-    /// Streams looked after in each half of a round: each may take some microseconds.
-    fn streams(self) -> usize {
+    /// Streams looked after, or opened, in each half of a round: each may take some microseconds.
+    pub(super) fn streams(self) -> usize {
         match self {
             Place::Sender | Place::Reader => 16,
             Place::Task => 256,
@@ -110,14 +110,14 @@ pub(crate) struct Connection<O: Outlet> {
     draining: AtomicBool,
     /// Streams on it.
     open: AtomicUsize,
-    /// Why h2 ended it.
-    error: Mutex<Option<EndReason>>,
 }
 
 /// What is driven.
 pub(super) struct Driver<O: Outlet> {
     pub(super) side: Side<O>,
     pub(super) streams: Slab<Pump<O>>,
+    /// Every stream was told that its user has closed the connection.
+    closed: bool,
     /// h2 has finished: the task is to bury the connection.
     finished: bool,
     /// The GOAWAYs that were looked at.
@@ -157,7 +157,6 @@ impl<O: Outlet> Connection<O> {
             max_peer_streams,
             draining: AtomicBool::new(false),
             open: AtomicUsize::new(0),
-            error: Mutex::new(None),
         })
     }
 
@@ -170,6 +169,7 @@ impl<O: Outlet> Connection<O> {
         let mut driver = Driver {
             side,
             streams: Slab::new(),
+            closed: false,
             finished: false,
             goaways: 0,
             target_window: self.window.unwrap_or_default(),
@@ -381,14 +381,19 @@ impl<O: Outlet> Connection<O> {
     /// One round: what callers queued goes to h2, h2 reads and writes, what came goes to the streams. True when the task should learn
     /// of what has changed.
     fn round(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
-        if self.closing.load(Ordering::Acquire) && driver.side.close() {
-            self.end_all(driver);
+        let mut news = false;
+        if self.closing.load(Ordering::Acquire) && !driver.closed {
+            // However many streams there are to be ended: not on a caller's thread.
+            news = place.is_inline();
+            if place == Place::Task {
+                self.end_all(driver);
+            }
         }
         if self.draining.swap(false, Ordering::AcqRel) {
             driver.side.drain();
         }
-        self.admit(driver, place);
-        let mut news = self.pump_ready(driver, place);
+        news |= self.admit(driver, place);
+        news |= self.pump_ready(driver, place);
         self.baton.clear_note();
         driver.finished = if place == Place::Reader {
             net::reading_eagerly(|| self.poll_h2(driver))
@@ -396,7 +401,7 @@ impl<O: Outlet> Connection<O> {
             self.poll_h2(driver)
         };
         news |= self.heed_goaway(driver);
-        self.admit(driver, place);
+        news |= self.admit(driver, place);
         news |= self.pump_ready(driver, place);
         self.widen(driver);
         news
@@ -411,7 +416,12 @@ impl<O: Outlet> Connection<O> {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(None)) => return true,
                 Poll::Ready(Err(error)) => {
-                    *self.error.lock() = Some(self.end_reason(&error, None));
+                    if error.is_library()
+                        && let Some(code) = error.reason()
+                    {
+                        // Nothing of it is seen in the byte stream, which goes on.
+                        self.facts.end(Ending::Broken(Loss::Protocol(code.into())));
+                    }
                     return true;
                 }
                 Poll::Ready(Ok(Some(accepted))) => self.accept(driver, accepted),
@@ -449,7 +459,9 @@ impl<O: Outlet> Connection<O> {
     }
 
     /// Has every stream cancelled and its users told.
-    fn end_all(&self, driver: &Driver<O>) {
+    fn end_all(&self, driver: &mut Driver<O>) {
+        driver.closed = true;
+        driver.side.close();
         for (_, pump) in &driver.streams {
             let mut state = pump.stream.state.lock();
             state.inbox.end(EndReason::Closed);
@@ -530,11 +542,6 @@ impl<O: Outlet> Connection<O> {
 
     /// Why the connection is over, as far as its byte stream tells.
     pub(super) fn lost(&self) -> EndReason {
-        if self.is_shared()
-            && let Some(reason) = self.error.lock().clone()
-        {
-            return reason;
-        }
         match self.facts.ending() {
             Some(Ending::Broken(loss)) => EndReason::Lost(loss),
             _ => EndReason::Closed,
@@ -621,7 +628,7 @@ fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
         // With the handles h2 has given back to the connection what the stream had received.
         let in_flight = std::mem::take(&mut state.in_flight);
         connection.unread.fetch_sub(in_flight, Ordering::Relaxed);
-        state.closing && !state.is_waited_for()
+        state.inbox.is_closed() && !state.is_waited_for()
     };
     match place {
         Place::Task => stream.leave(),

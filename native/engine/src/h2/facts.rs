@@ -43,6 +43,8 @@ struct SendWindows {
     too_large: bool,
     /// Each stream's window as difference to `initial`, so that a change of SETTINGS moves all at once (6.9.2).
     streams: HashMap<u32, i64>,
+    /// The last stream that was opened. What still leaves on one that is forgotten does not bring it back.
+    last: u32,
 }
 
 /// See the module's text.
@@ -67,6 +69,18 @@ pub(crate) struct Facts {
 /// Settings kept: those that there are by now, and room for more. A peer may send thousands that nobody knows.
 const MAX_SETTINGS: usize = 32;
 
+/// Streams whose windows are kept: many more than there may be at a time. A peer may have far more refused.
+const MAX_WINDOWS: usize = 65_536;
+
+impl SendWindows {
+    fn open(&mut self, stream: u32) {
+        if stream > self.last && self.streams.len() < MAX_WINDOWS {
+            self.last = stream;
+            self.streams.insert(stream, 0);
+        }
+    }
+}
+
 impl Facts {
     pub(crate) fn new() -> Self {
         Facts {
@@ -82,6 +96,7 @@ impl Facts {
                 connection: DEFAULT_WINDOW,
                 initial: DEFAULT_WINDOW,
                 streams: HashMap::new(),
+                last: 0,
                 too_large: false,
             }),
             peer_settings: Mutex::new(Vec::new()),
@@ -175,6 +190,7 @@ impl Facts {
                 }
                 self.settings_seen.store(true, Relaxed);
             }
+            kind::HEADERS => self.windows.lock().open(frame.stream),
             kind::WINDOW_UPDATE if frame.payload.len() >= 4 => {
                 let increment = i64::from(be_u32(frame.payload) & 0x7fff_ffff);
                 let mut windows = self.windows.lock();
@@ -209,10 +225,12 @@ impl Facts {
             kind::DATA => {
                 let mut windows = self.windows.lock();
                 windows.connection -= frame.length as i64;
-                *windows.streams.entry(frame.stream).or_insert(0) -= frame.length as i64;
+                if let Some(difference) = windows.streams.get_mut(&frame.stream) {
+                    *difference -= frame.length as i64;
+                }
             }
             kind::HEADERS => {
-                self.windows.lock().streams.entry(frame.stream).or_insert(0);
+                self.windows.lock().open(frame.stream);
             }
             kind::SETTINGS if frame.flags & FLAG_ACK == 0 => {
                 self.settings_sent.lock().get_or_insert_with(Instant::now);
@@ -224,4 +242,35 @@ impl Facts {
 
 fn be_u32(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, stream: u32, length: usize) -> Frame<'static> {
+        Frame {
+            length,
+            kind,
+            flags: 0,
+            stream,
+            payload: &[],
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_streams_that_are_over() {
+        let facts = Facts::new();
+        for stream in (1..1_000).step_by(2) {
+            facts.sent(&frame(kind::HEADERS, stream, 10));
+            facts.sent(&frame(kind::DATA, stream, 10));
+            assert_eq!(facts.send_windows(stream).1, DEFAULT_WINDOW - 10);
+            facts.forget(stream);
+            // The last of it leaves when the peer has had enough already.
+            facts.sent(&frame(kind::DATA, stream, 10));
+            facts.sent(&frame(kind::HEADERS, stream, 10));
+        }
+        assert_eq!(facts.windows.lock().streams.len(), 0);
+        assert_eq!(facts.send_windows(0).0, DEFAULT_WINDOW - 500 * 20);
+    }
 }

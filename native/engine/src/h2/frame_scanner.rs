@@ -9,8 +9,9 @@ const KEPT_PAYLOAD: usize = 128;
 
 /// Frame types (RFC 9113, 6).
 pub(crate) mod kind {
-    pub(crate) const HEADERS: u8 = 0x1;
     pub(crate) const DATA: u8 = 0x0;
+    pub(crate) const HEADERS: u8 = 0x1;
+    pub(crate) const RST_STREAM: u8 = 0x3;
     pub(crate) const SETTINGS: u8 = 0x4;
     pub(crate) const PING: u8 = 0x6;
     pub(crate) const GOAWAY: u8 = 0x7;
@@ -113,7 +114,7 @@ impl FrameScanner {
 fn kept(kind: u8) -> usize {
     match kind {
         kind::SETTINGS => KEPT_SETTINGS,
-        kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => KEPT_PAYLOAD,
+        kind::RST_STREAM | kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => KEPT_PAYLOAD,
         _ => 0,
     }
 }

@@ -71,6 +71,11 @@ impl Inbox {
         }
     }
 
+    /// Lets the queue hold a window's worth, if it may not anyway: a peer that plays by the rules must not be taken for one that does not.
+    pub(crate) fn allow(&mut self, window: usize) {
+        self.max_bytes = self.max_bytes.max(window);
+    }
+
     /// Queues a message. Long data is cut into pieces of at most [`MAX_DATA`], short data that is one piece of many is joined.
     pub(crate) fn push(&mut self, message: Message) -> Result<(), Overflow> {
         if self.end.is_some() {
@@ -284,6 +289,11 @@ impl Inbox {
 
     pub(crate) fn end_reason(&self) -> Option<EndReason> {
         self.end.clone()
+    }
+
+    /// The user closed the stream.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     pub(crate) fn is_ended(&self) -> bool {

@@ -1,5 +1,7 @@
 //! What a stream is opened with.
 
+use std::time::Duration;
+
 use http::{HeaderMap, Request, Uri, uri::PathAndQuery};
 
 use super::credit::FlowControl;
@@ -81,6 +83,11 @@ impl Default for ConnectionOptions {
     }
 }
 
+/// Streams that were cancelled are remembered, so that what was on its way to them is passed over, and their peer need not be told
+/// that it came too late: so many, for so long.
+const CANCELLED_STREAMS: usize = 16 * 1024;
+const CANCELLED_FOR: Duration = Duration::from_secs(5);
+
 /// Bytes that h2 takes from our own queue ahead of the socket, per stream.
 pub(super) const H2_SEND_BUFFER: usize = 512 * 1024;
 
@@ -95,6 +102,11 @@ impl ConnectionOptions {
             .max_send_buffer_size(H2_SEND_BUFFER)
             // Nobody reads pushed streams here (RFC 9113, 8.4): a peer that pushes all the same breaks the protocol.
             .enable_push(false)
+            .max_concurrent_reset_streams(CANCELLED_STREAMS)
+            .reset_stream_duration(CANCELLED_FOR)
+            // h2 counts what breaks a stream's rules over the connection's whole life and ends it at 1,024: what came too late to
+            // be remembered too. A connection may live for months; here the tap's budget bounds how often a second.
+            .max_local_error_reset_streams(None)
             // h2 counts small DATA frames that nobody has read and hangs up on too many. Ours are read at once into the
             // stream's queue, which the flow-control window and `max_recv_buffer` bound; but one read of the socket can
             // bring more of them than the budget that h2 derives from the window.

@@ -113,15 +113,14 @@ impl<O: Outlet> Side<O> {
         }
     }
 
-    /// The connection is to end as soon as its streams have. False when it was told so before.
-    pub(super) fn close(&mut self) -> bool {
+    /// The connection is to end as soon as its streams have.
+    pub(super) fn close(&mut self) {
         match self {
-            Side::Client { opener, .. } => opener.take().is_some(),
+            Side::Client { opener, .. } => *opener = None,
             Side::Server { h2, open, .. } => {
-                if *open {
+                if std::mem::take(open) {
                     h2.abrupt_shutdown(Reason::NO_ERROR);
                 }
-                std::mem::take(open)
             }
         }
     }

@@ -60,19 +60,26 @@ pub(crate) struct Tap<S> {
 impl<S> Tap<S> {
     /// For a client's side.
     pub(crate) fn new(stream: S, facts: Arc<Facts>, allowance: Arc<Allowance>) -> Self {
-        Tap::with_prefaces(stream, facts, allowance, (0, PREFACE_LEN))
+        Tap::with(stream, facts, allowance, (0, PREFACE_LEN), Budget::new(Instant::now()))
     }
 
     /// For a server's side.
     pub(crate) fn of_server(stream: S, facts: Arc<Facts>, allowance: Arc<Allowance>) -> Self {
-        Tap::with_prefaces(stream, facts, allowance, (PREFACE_LEN, 0))
+        Tap::with(
+            stream,
+            facts,
+            allowance,
+            (PREFACE_LEN, 0),
+            Budget::of_server(Instant::now()),
+        )
     }
 
-    fn with_prefaces(
+    fn with(
         stream: S,
         facts: Arc<Facts>,
         allowance: Arc<Allowance>,
         (inbound, outbound): (usize, usize),
+        budget: Budget,
     ) -> Self {
         Tap {
             stream,
@@ -80,7 +87,7 @@ impl<S> Tap<S> {
             allowance,
             inbound: FrameScanner::new(inbound),
             outbound: FrameScanner::new(outbound),
-            budget: Budget::new(Instant::now()),
+            budget,
             flooded: false,
             write_error: None,
         }
@@ -93,7 +100,7 @@ impl<S> Tap<S> {
             let part = n.min(buf.len());
             self.outbound.scan(&buf[..part], |frame| {
                 self.facts.sent(&frame);
-                self.budget.sent(&frame);
+                self.flooded |= self.budget.sent(&frame, Instant::now) == Err(Spent);
             });
             n -= part;
             if n == 0 {
@@ -318,9 +325,10 @@ mod tests {
         let (near, _far) = duplex(1024);
         let (mut tap, facts, _) = tap(near);
         tap.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        tap.write_all(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]).await.unwrap();
         tap.write_all(&[0, 0, 3, 0, 0, 0, 0, 0, 1, 7, 7, 7]).await.unwrap();
         assert_eq!(facts.send_windows(1), (65_532, 65_532));
-        assert_eq!(facts.bytes_out.load(Relaxed), 36);
+        assert_eq!(facts.bytes_out.load(Relaxed), 46);
     }
 
     #[tokio::test]

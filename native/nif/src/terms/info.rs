@@ -68,9 +68,12 @@ fn connection<'a>(env: Env<'a>, info: &ConnectedInfo, pairs: &mut Vec<(rustler::
 
 /// The term of a snapshot of a connection that streams share.
 pub(crate) fn encode_client<'a>(env: Env<'a>, info: &ClientInfo) -> Term<'a> {
+    let max_streams = info
+        .max_streams
+        .map_or_else(|| atoms::infinity().encode(env), |max| max.encode(env));
     let mut pairs = vec![
         (atoms::streams(), info.streams.encode(env)),
-        (atoms::max_streams(), or_undefined(env, info.max_streams)),
+        (atoms::max_streams(), max_streams),
         (atoms::recv_queue_bytes(), info.unread.encode(env)),
         (atoms::send_window(), info.send_window.encode(env)),
         (atoms::bytes_in(), info.bytes_in.encode(env)),
