@@ -1,29 +1,48 @@
-%% @doc One HTTP/2 connection as a process: many streams share it.
+%% @doc One HTTP/2 connection as a process, which many streams share: `h2_connection' on a Rust engine.
 %%
-%% {@link hackney_native:h2_connect/2} makes one, {@link hackney_native:h2_open/4} opens streams on it: each is a
-%% {@link hackney_native_h2_stream} with an owner, a delivery mode and a window of its own, and the end of one leaves the others alone.
-%% The process is not on the way of the data, and not on the way of opening a stream.
-%%
-%% == Places ==
-%% The peer says how many streams there may be at a time (SETTINGS_MAX_CONCURRENT_STREAMS). More wait in line, in order, each as long
-%% as its `connect_timeout' says.
-%%
-%% == Windows ==
-%% What lies unread on a stream counts against that stream's window only: the connection's window is kept open beside it, so that
-%% streams that nobody reads do not stop the others.
+%% There are two ways to use its streams, and both may be mixed:
+%% <ul>
+%% <li>{@link hackney_native:h2_open/4} opens one with a process, an owner, a delivery mode and a window of its own: a
+%% {@link hackney_native_h2_stream}.</li>
+%% <li>{@link send_request/5} and its sisters open one that is named by its identifier, and what happens on it is told by messages
+%% `{h2, Conn, Event}'. So it is with every stream that the peer of a server opens.</li>
+%% </ul>
+%% {@link hackney_native:h2_connect/2} and {@link hackney_native_h2:connect/3} make a client's connection. The process is not on the way of
+%% the data: the calls go from the caller straight to the engine, and the engine posts the events.
 %%
 %% == Events ==
-%% The owner gets `{h2, Conn, Event}':
+%% `{h2, Conn, Event}', to the stream's handler, or if it has none to the connection's owner:
 %% <dl>
+%% <dt>`{response, StreamId, Status, Headers}'</dt><dd>to a client</dd>
+%% <dt>`{informational, StreamId, Status, Headers}'</dt><dd>a 1xx response, ahead of it</dd>
+%% <dt>`{data, StreamId, Data, Fin}'</dt><dd>body bytes; with `true' the last, perhaps none</dd>
+%% <dt>`{trailers, StreamId, Headers}'</dt><dd>the peer's side has ended with these</dd>
+%% <dt>`{stream_reset, StreamId, Code}'</dt><dd>the stream is over: RST_STREAM from the peer, a rule of the stream that it broke, or a
+%% GOAWAY that leaves it out (`refused_stream': the request may be sent again)</dd>
+%% </dl>
+%% To the owner of a server's connection: `{request, StreamId, Method, Path, Headers}'. What follows waits for {@link set_stream_handler/3};
+%% the peer can send a window's worth of it meanwhile.
+%%
+%% To the owner, and to each handler once:
+%% <dl>
+%% <dt>`connected'</dt><dd>(owner only) after {@link activate/1}: our SETTINGS have been acknowledged</dd>
 %% <dt>`{goaway, LastStreamId, Code}'</dt><dd>the peer takes no more requests (RFC 9113, 6.8). Streams up to the last that it serves go
-%% on, the others end with `unprocessed', which says that their requests may be sent again, elsewhere; and so does opening a stream
-%% from now on</dd>
+%% on</dd>
+%% <dt>`goaway_sent'</dt><dd>(owner only) {@link send_goaway/1} was called</dd>
 %% <dt>`{closed, Reason}'</dt><dd>the last one: the connection is over, and so are its streams. `normal' after {@link close/1};
 %% `closed' when the peer, or the application's stop, ended it in an orderly way; `{closed, Why}' when it broke: a POSIX atom,
 %% `keepalive_timeout' when a PING was not answered, `{connection_error, Code}' when the peer broke the rules of HTTP/2</dd>
 %% </dl>
 %% The process stops with reason `normal', whatever ended the connection: the link to its owner is there to end it with the owner, not
-%% the other way round.
+%% the other way round. Calls on a connection that is over return `{error, closed}'.
+%%
+%% == Places ==
+%% The peer says how many streams there may be at a time (SETTINGS_MAX_CONCURRENT_STREAMS). Streams of `h2_open' wait in line for a place,
+%% each as long as its `connect_timeout' says; {@link send_request/5} returns `{error, max_streams_exceeded}'.
+%%
+%% == Windows ==
+%% What lies unread on a stream counts against that stream's window only: the connection's window is kept open beside it, so that
+%% streams that nobody reads do not stop the others.
 %%
 %% == States ==
 %% `idle' (not connected) and `connected'. On its end the process stops.
@@ -31,25 +50,49 @@
 
 -behaviour(gen_statem).
 
--export([start_link/1, connect/1, connect/2, controlling_process/2, info/1, close/1]).
+-export([start_link/1, connect/1, connect/2, wait_connected/1, wait_connected/2,
+         controlling_process/2, info/1, peername/1, get_settings/1, get_peer_settings/1,
+         send_goaway/1, send_goaway/2, close/1]).
+-export([send_request/4, send_request/5, send_request_headers/3, send_request_headers/4,
+         send_response/4, respond/5,
+         send_data/3, send_data/4, send_data/5, send_trailers/3,
+         set_stream_handler/3, set_stream_handler/4, unset_stream_handler/2,
+         consume/3, cancel_stream/2, cancel_stream/3]).
 
 -export([init/1, callback_mode/0, idle/3, connected/3]).
 
--export_type([event/0]).
+-export_type([stream_id/0, headers/0, event/0, error_code/0, request_options/0]).
 
--type event() :: {goaway, LastStreamId :: non_neg_integer(), Code :: atom() | non_neg_integer()}
+-type stream_id() :: pos_integer().
+-type headers() :: hackney_native_h2_fields:fields().
+%% By name (RFC 9113, 7), or the number where the RFC names none.
+-type error_code() :: atom() | non_neg_integer() | {unknown, non_neg_integer()}.
+-type event() :: connected
+               | goaway_sent
+               | {request, stream_id(), Method :: binary(), Path :: binary(), headers()}
+               | {informational, stream_id(), 100..199, headers()}
+               | {response, stream_id(), Status :: 200..999, headers()}
+               | {data, stream_id(), binary(), Fin :: boolean()}
+               | {trailers, stream_id(), headers()}
+               | {stream_reset, stream_id(), error_code()}
+               | {goaway, LastStreamId :: non_neg_integer(), error_code()}
                | {closed, normal | closed | {closed, term()} | term()}.
+-type request_options() :: #{handler => pid(), defer => boolean(), flow_control => auto | manual}.
+
+-define(WAIT_CONNECTED, 30000).
 
 -record(data, {owner :: pid(),
                monitor :: reference(),
                connecting :: gen_statem:from() | undefined,
-               connect_timeout :: timeout()}).
+               waiting = [] :: [gen_statem:from()],
+               connect_timeout :: timeout(),
+               settings :: map()}).
 
 %%====================================================================
-%% API
+%% API: the connection
 %%====================================================================
 
-%% @doc Starts the process of a connection, linked to the caller, its owner. It is not connected yet.
+%% @doc Starts the process of a client's connection, linked to the caller, its owner. It is not connected yet.
 %%
 %% Keys of `Options': `host' and `port' (both needed), `transport' (`hackney_ssl'), and every option of
 %% {@link hackney_native:h2_connect/2}. Nothing is sent for wrong ones: `{error, {badarg, What}}',
@@ -86,6 +129,18 @@ connect(Conn, Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >
 connect(_, _) ->
     error(badarg).
 
+%% @doc `wait_connected(Conn, 30000)'.
+-spec wait_connected(pid()) -> ok | {error, term()}.
+wait_connected(Conn) ->
+    wait_connected(Conn, ?WAIT_CONNECTED).
+
+%% @doc Waits until the connection is connected: `ok', `{error, timeout}', or why it is not.
+-spec wait_connected(pid(), timeout()) -> ok | {error, term()}.
+wait_connected(Conn, Timeout) when is_pid(Conn), Timeout =:= infinity orelse is_integer(Timeout), Timeout >= 0 ->
+    hackney_native_remote:statem_call(Conn, wait_connected, Timeout);
+wait_connected(_, _) ->
+    error(badarg).
+
 %% @doc Makes `NewOwner' the owner: it gets the link and the events from now on. It may live on another node. `{error, noproc}' when
 %% it is dead.
 -spec controlling_process(pid(), pid()) -> ok | {error, term()}.
@@ -94,22 +149,54 @@ controlling_process(Conn, NewOwner) when is_pid(NewOwner) ->
 controlling_process(_, _) ->
     error(badarg).
 
-%% @doc What is known of the connection: `streams' (on it now) and `max_streams' (how many the peer lets there be, `infinity' if it
-%% does not say), both `undefined' for the instants in which it is at work, `recv_queue_bytes' (received on all streams and not given back), `send_window' (bytes
+%% @doc What is known of the connection: `streams' (on it now or in line), `max_streams' (how many there may be at a time, or
+%% `infinity'), `recv_queue_bytes' (received on all streams and not given back), `send_window' (bytes
 %% that the peer lets us send on the connection), `peer' and `local' (`{Address, Port}'), `alpn', `tls_version', `tls_cipher',
 %% `tls_resumed', `peer_certificate' (DER), `bytes_in' and `bytes_out' (HTTP/2 frames included), `rtt_us' (round-trip time in
 %% microseconds), `goaway' (`{LastStreamId, Code}'). `undefined' is what is not known. `{error, not_connected}' before it is
 %% connected, `{error, closed}' afterwards.
 -spec info(pid()) -> {ok, map()} | {error, term()}.
-info(Conn) when is_pid(Conn) ->
-    if node(Conn) =:= node() -> hackney_native_nif:client_info(Conn);
-       true -> hackney_native_remote:call(Conn, hackney_native_nif, client_info, [Conn])
-    end;
-info(_) ->
-    error(badarg).
+info(Conn) ->
+    on(Conn, client_info, [Conn]).
 
-%% @doc Closes the connection: its streams are cancelled and end with `closed', the peer gets GOAWAY. The owner has been sent
-%% `{h2, Conn, {closed, normal}}' when this returns. `ok' also for a connection that is over.
+%% @doc The peer's address.
+-spec peername(pid()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, term()}.
+peername(Conn) ->
+    case info(Conn) of
+        {ok, #{peer := Peer}} -> {ok, Peer};
+        {error, _} = Error -> Error
+    end.
+
+%% @doc What we have told the peer by SETTINGS, by name.
+-spec get_settings(pid()) -> map() | {error, term()}.
+get_settings(Conn) ->
+    call(Conn, get_settings).
+
+%% @doc What the peer has told by SETTINGS so far, by name, over what holds without (RFC 9113, 6.5.2); what has no name here, by
+%% number. The first 32 settings are kept.
+-spec get_peer_settings(pid()) -> map() | {error, term()}.
+get_peer_settings(Conn) ->
+    case on(Conn, h2_peer_settings, [Conn]) of
+        {ok, Settings} -> hackney_native_h2_settings:from_peer(Settings);
+        {error, _} = Error -> Error
+    end.
+
+%% @doc `send_goaway(Conn, no_error)'.
+-spec send_goaway(pid()) -> ok | {error, term()}.
+send_goaway(Conn) ->
+    send_goaway(Conn, no_error).
+
+%% @doc Shuts the connection down: no stream is opened any more, those that are there go on to their end, then the connection ends with
+%% `{closed, closed}'. A server tells the peer at once, by GOAWAY, of which the code is always `no_error' while streams go on.
+-spec send_goaway(pid(), error_code()) -> ok | {error, term()}.
+send_goaway(Conn, Code) ->
+    case hackney_native_h2_settings:error_code(Code) of
+        {ok, _} -> call(Conn, goaway);
+        error -> {error, {badarg, {code, Code}}}
+    end.
+
+%% @doc Closes the connection: its streams are cancelled, the peer gets GOAWAY. The owner has been sent `{h2, Conn, {closed, normal}}'
+%% when this returns. `ok' also for a connection that is over.
 -spec close(pid()) -> ok.
 close(Conn) when is_pid(Conn) ->
     _ = call(Conn, close),
@@ -120,6 +207,278 @@ close(_) ->
 call(Conn, Request) when is_pid(Conn) ->
     hackney_native_remote:statem_call(Conn, Request);
 call(_, _) ->
+    error(badarg).
+
+%%====================================================================
+%% API: streams. In the caller's process
+%%====================================================================
+
+%% @doc `send_request(Conn, Method, Path, Headers, true)'.
+-spec send_request(pid(), binary(), binary(), headers()) -> {ok, stream_id()} | {error, term()}.
+send_request(Conn, Method, Path, Headers) ->
+    send_request(Conn, Method, Path, Headers, true).
+
+%% @doc Opens a stream with a request; with `EndStream' that is all of it. The first `host' field becomes `:authority'; without one
+%% it is the connection's own. Errors as in {@link send_request_headers/4}.
+-spec send_request(pid(), binary(), binary(), headers(), EndStream :: boolean()) -> {ok, stream_id()} | {error, term()}.
+send_request(Conn, Method, Path, Headers0, EndStream) when is_list(Headers0) ->
+    {Authority, Headers} = case lists:keyfind(<<"host">>, 1, Headers0) of
+                               {_, Host} -> {[{<<":authority">>, Host}],
+                                             [Field || {Name, _} = Field <- Headers0, Name =/= <<"host">>]};
+                               false -> {[], Headers0}
+                           end,
+    Pseudo = case Method of
+                 <<"CONNECT">> -> [{<<":method">>, Method} | Authority];
+                 _ -> [{<<":method">>, Method}, {<<":path">>, Path}, {<<":scheme">>, scheme(Conn)} | Authority]
+             end,
+    send_request_headers(Conn, Pseudo ++ Headers, EndStream);
+send_request(_, _, _, _, _) ->
+    error(badarg).
+
+%% The engine knows it better: by the connection.
+scheme(_Conn) -> <<"https">>.
+
+%% @doc `send_request_headers(Conn, Headers, EndStream, #{})'.
+-spec send_request_headers(pid(), headers(), EndStream :: boolean()) -> {ok, stream_id()} | {error, term()}.
+send_request_headers(Conn, Headers, EndStream) ->
+    send_request_headers(Conn, Headers, EndStream, #{}).
+
+%% @doc Opens a stream with a request given as a header list, its pseudo-header fields included; `:scheme' is that of the connection.
+%%
+%% Options: `handler' (a process of this node that gets the stream's events; else the connection's owner), `defer' (`true': they wait
+%% until {@link set_stream_handler/3} names one), `flow_control' (`manual': only {@link consume/3} lets the peer send more).
+%% Nothing is sent for what is wrong: `protocol_error' (not a request that HTTP/2 allows), `missing_authority',
+%% `extended_connect_method', `extended_connect_disabled' (the peer takes no `:protocol'), `header_list_too_large' (for the peer),
+%% `max_streams_exceeded', `unprocessed' (the peer has said GOAWAY), `not_client', `{not_ready, idle}', `closed'.
+-spec send_request_headers(pid(), headers(), EndStream :: boolean(), request_options()) -> {ok, stream_id()} | {error, term()}.
+send_request_headers(Conn, Headers, EndStream, Options) when is_pid(Conn), is_boolean(EndStream), is_map(Options) ->
+    case hackney_native_h2_fields:request(Headers) of
+        {ok, Request} ->
+            case allowed(Conn, Request, Headers) of
+                ok -> ask(Conn, (maps:remove(scheme, Request))#{fin => EndStream}, Options);
+                {error, _} = Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
+    end;
+send_request_headers(_, _, _, _) ->
+    error(badarg).
+
+%% What the peer's settings have to say about it.
+allowed(Conn, #{protocol := Protocol}, Headers) ->
+    case on(Conn, h2_peer_settings, [Conn]) of
+        {ok, Settings} ->
+            case hackney_native_h2_settings:from_peer(Settings) of
+                #{enable_connect_protocol := 0} when Protocol =/= undefined ->
+                    {error, extended_connect_disabled};
+                #{max_header_list_size := Max} when is_integer(Max) ->
+                    case hackney_native_h2_fields:size(Headers) > Max of
+                        true -> {error, header_list_too_large};
+                        false -> ok
+                    end;
+                _ ->
+                    ok
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+ask(Conn, Request0, Options) ->
+    Request = Request0#{handler => maps:get(handler, Options, undefined),
+                        defer => maps:get(defer, Options, false) =:= true,
+                        manual => maps:get(flow_control, Options, auto) =:= manual},
+    Ref = make_ref(),
+    Function = case hackney_native_weight:is_large(Request) of true -> h2_request_many; false -> h2_request end,
+    case on(Conn, Function, [Conn, Request, Ref]) of
+        %% Another thread is at work on the connection, which takes microseconds.
+        wait -> receive {hackney_native, Ref, Answer} -> Answer end;
+        {error, not_connected} -> {error, {not_ready, idle}};
+        Result -> Result
+    end.
+
+%% @doc Answers a request: its header fields; a body, or trailers, are still to come, unless there can be none (status 204 and 304).
+%% A 1xx status goes ahead of the response. Errors: `unknown_stream', `stream_closed' (it is over), `invalid_stream_state' (answered
+%% already), `status_101_forbidden', `protocol_error', `not_server', `closed'.
+-spec send_response(pid(), stream_id(), 100..999, headers()) -> ok | {error, term()}.
+send_response(_Conn, _StreamId, 101, _Headers) ->
+    {error, status_101_forbidden};
+send_response(Conn, StreamId, Status, Headers) when is_integer(StreamId), is_integer(Status), Status >= 100, Status =< 999 ->
+    case hackney_native_h2_fields:response(Headers) of
+        ok ->
+            Function = case hackney_native_weight:is_large(Headers) of true -> h2_respond_many; false -> h2_respond end,
+            answered(on(Conn, Function, [Conn, StreamId, Status, Headers, Status =:= 204 orelse Status =:= 304]));
+        {error, _} = Error ->
+            Error
+    end;
+send_response(_, _, _, _) ->
+    error(badarg).
+
+%% @doc Answers a request at once and as a whole. Errors as in {@link send_response/4}.
+-spec respond(pid(), stream_id(), 200..999, headers(), iodata()) -> ok | {error, term()}.
+respond(Conn, StreamId, Status, Headers, Body) when is_integer(StreamId), is_integer(Status), Status >= 200, Status =< 999 ->
+    case hackney_native_h2_fields:response(Headers) of
+        ok when Status =:= 204; Status =:= 304 ->
+            answered(on(Conn, h2_respond, [Conn, StreamId, Status, Headers, true]));
+        ok ->
+            case payload(Body) of
+                {few, <<>>} ->
+                    answered(on(Conn, h2_respond, [Conn, StreamId, Status, Headers, true]));
+                {few, Payload} ->
+                    answered(on(Conn, h2_respond_with, [Conn, StreamId, Status, Headers, Payload]));
+                {many, _} ->
+                    answered(on(Conn, h2_respond_with, [Conn, StreamId, Status, Headers, iolist_to_binary(Body)]))
+            end;
+        {error, _} = Error ->
+            Error
+    end;
+respond(_, _, _, _, _) ->
+    error(badarg).
+
+answered({error, responded}) -> {error, invalid_stream_state};
+answered(Result) -> Result.
+
+%% @doc `send_data(Conn, StreamId, Data, false)'.
+-spec send_data(pid(), stream_id(), iodata()) -> ok | {error, term()}.
+send_data(Conn, StreamId, Data) ->
+    send_data(Conn, StreamId, Data, false).
+
+%% @doc Queues body bytes, all or nothing; with `EndStream' the last. Errors: `send_buffer_full' (over 1 MiB would be queued beyond the
+%% peer's window; a larger piece is taken when nothing is queued), `invalid_stream_state' (our side has ended, the stream is over, or a
+%% server's response is still to be given), `unknown_stream', `closed'.
+-spec send_data(pid(), stream_id(), iodata(), EndStream :: boolean()) -> ok | {error, term()}.
+send_data(Conn, StreamId, Data, EndStream) when is_integer(StreamId), is_boolean(EndStream) ->
+    sent(case payload(Data) of
+             {few, Payload} -> on(Conn, h2_send_data, [Conn, StreamId, Payload, EndStream]);
+             {many, Payload} -> on(Conn, h2_send_many, [Conn, StreamId, Payload, EndStream])
+         end);
+send_data(_, _, _, _) ->
+    error(badarg).
+
+%% @doc `#{block => Timeout}' takes any amount and returns when all that the stream had queued has been sent: `ok', or
+%% `{error, timeout}' after so many milliseconds, with the data left in the queue, or `stream_reset', `stream_closed' or `closed' when
+%% the stream or connection ended first. Not with connections of another node.
+-spec send_data(pid(), stream_id(), iodata(), EndStream :: boolean(), #{block => timeout() | undefined}) -> ok | {error, term()}.
+send_data(Conn, StreamId, Data, EndStream, Options) when is_map(Options) ->
+    case Options of
+        #{block := Timeout} when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0 ->
+            send_and_wait(Conn, StreamId, Data, EndStream, Timeout);
+        #{block := Other} when Other =/= undefined ->
+            {error, {badarg, {block, Other}}};
+        _ ->
+            send_data(Conn, StreamId, Data, EndStream)
+    end;
+send_data(_, _, _, _, _) ->
+    error(badarg).
+
+send_and_wait(Conn, StreamId, Data, EndStream, Timeout) when is_pid(Conn), node(Conn) =:= node(), is_boolean(EndStream) ->
+    Ref = make_ref(),
+    Payload = case payload(Data) of
+                  {few, Few} -> Few;
+                  {many, _} -> iolist_to_binary(Data)
+              end,
+    case hackney_native_nif:h2_send_and_wait(Conn, StreamId, Payload, EndStream, Ref) of
+        wait ->
+            receive
+                {hackney_native, Ref, Result} -> Result
+            after Timeout ->
+                case hackney_native_nif:h2_stop_waiting(Conn, StreamId) of
+                    true -> {error, timeout};
+                    %% It was told in this moment.
+                    _ -> receive {hackney_native, Ref, Result} -> Result after 1000 -> {error, timeout} end
+                end
+            end;
+        Result ->
+            sent(Result)
+    end;
+send_and_wait(_, _, _, _, _) ->
+    error(badarg).
+
+sent({error, Reason}) when Reason =:= no_response; Reason =:= stream_closed -> {error, invalid_stream_state};
+sent({wait, _}) -> {error, send_buffer_full};
+sent(Result) -> Result.
+
+%% As the engine wants it, and whether it is of so many parts that a scheduler should not look at each.
+payload(Data) when is_binary(Data) ->
+    {few, Data};
+payload(Data) ->
+    case erlang:iolist_to_iovec(Data) of
+        [] -> {few, <<>>};
+        [Binary] -> {few, Binary};
+        Binaries when length(Binaries) =< 64 -> {few, Binaries};
+        Binaries -> {many, Binaries}
+    end.
+
+%% @doc Queues trailers behind all data; our side ends with them. Errors as in {@link send_data/4}, and `protocol_error'.
+-spec send_trailers(pid(), stream_id(), headers()) -> ok | {error, term()}.
+send_trailers(Conn, StreamId, Headers) when is_integer(StreamId) ->
+    case hackney_native_h2_fields:trailers(Headers) of
+        ok ->
+            Function = case hackney_native_weight:is_large(Headers) of
+                           true -> h2_send_many_trailers;
+                           false -> h2_send_trailers
+                       end,
+            sent(on(Conn, Function, [Conn, StreamId, Headers]));
+        {error, _} = Error ->
+            Error
+    end;
+send_trailers(_, _, _) ->
+    error(badarg).
+
+%% @doc `set_stream_handler(Conn, StreamId, Handler, #{})'.
+-spec set_stream_handler(pid(), stream_id(), pid()) -> ok | {ok, [{binary(), boolean()}]} | {error, term()}.
+set_stream_handler(Conn, StreamId, Handler) ->
+    set_stream_handler(Conn, StreamId, Handler, #{}).
+
+%% @doc Has a process of the connection's node handle a stream: events that waited are sent to it, in order, and those to come. With
+%% `#{drain_buffer => true}', body bytes that waited are returned instead: `{ok, [{Data, Fin}]}'. `#{flow_control => auto | manual}'
+%% changes the mode from now on. `{error, unknown_stream | stream_closed | closed}'.
+-spec set_stream_handler(pid(), stream_id(), pid(), #{drain_buffer => boolean(), flow_control => auto | manual}) ->
+          ok | {ok, [{binary(), boolean()}]} | {error, term()}.
+set_stream_handler(Conn, StreamId, Handler, Options) when is_integer(StreamId), is_pid(Handler), is_map(Options) ->
+    on(Conn, h2_set_handler, [Conn, StreamId, Handler, maps:get(drain_buffer, Options, false) =:= true,
+                              maps:get(flow_control, Options, undefined)]);
+set_stream_handler(_, _, _, _) ->
+    error(badarg).
+
+%% @doc Has no process in particular handle a stream: a client's events go to the connection's owner again, a server's wait.
+-spec unset_stream_handler(pid(), stream_id()) -> ok | {error, closed}.
+unset_stream_handler(Conn, StreamId) when is_integer(StreamId) ->
+    on(Conn, h2_unset_handler, [Conn, StreamId]);
+unset_stream_handler(_, _) ->
+    error(badarg).
+
+%% @doc With `flow_control => manual', lets the peer send so many more bytes on the stream, at most as many as it has sent. The
+%% WINDOW_UPDATE leaves once it is worth a frame: half of what the peer has left.
+-spec consume(pid(), stream_id(), non_neg_integer()) -> ok | {error, unknown_stream | closed}.
+consume(Conn, StreamId, N) when is_integer(StreamId), is_integer(N), N >= 0 ->
+    case on(Conn, h2_consume, [Conn, StreamId, N]) of
+        %% Of a stream that is over there is nothing left to give back.
+        {error, stream_closed} -> ok;
+        Result -> Result
+    end;
+consume(_, _, _) ->
+    error(badarg).
+
+%% @doc `cancel_stream(Conn, StreamId, cancel)'.
+-spec cancel_stream(pid(), stream_id()) -> ok | {error, term()}.
+cancel_stream(Conn, StreamId) ->
+    cancel_stream(Conn, StreamId, cancel).
+
+%% @doc Resets a stream with a code (RFC 9113, 7). No event tells of it. `{error, stream_closed | unknown_stream | closed}'.
+-spec cancel_stream(pid(), stream_id(), error_code()) -> ok | {error, term()}.
+cancel_stream(Conn, StreamId, Code) when is_integer(StreamId) ->
+    case hackney_native_h2_settings:error_code(Code) of
+        {ok, Number} -> on(Conn, h2_cancel, [Conn, StreamId, Number]);
+        error -> {error, {badarg, {code, Code}}}
+    end;
+cancel_stream(_, _, _) ->
+    error(badarg).
+
+on(Conn, Function, Args) when is_pid(Conn), node(Conn) =:= node() ->
+    apply(hackney_native_nif, Function, Args);
+on(Conn, Function, Args) when is_pid(Conn) ->
+    hackney_native_remote:call(Conn, hackney_native_nif, Function, Args);
+on(_, _, _) ->
     error(badarg).
 
 %%====================================================================
@@ -136,10 +495,11 @@ callback_mode() ->
 init({Owner, Engine, ConnectTimeout}) ->
     process_flag(trap_exit, true),
     link(Owner),
-    case hackney_native_nif:client_new(Engine, hackney_native_options:worker_threads()) of
+    case hackney_native_nif:client_new(post_to(Owner), Engine, hackney_native_options:worker_threads()) of
         ok ->
             Monitor = erlang:monitor(process, Owner),
-            {ok, idle, #data{owner = Owner, monitor = Monitor, connect_timeout = ConnectTimeout}};
+            {ok, idle, #data{owner = Owner, monitor = Monitor, connect_timeout = ConnectTimeout,
+                             settings = hackney_native_h2_settings:of_client(Engine)}};
         {error, Reason} ->
             unlink(Owner),
             %% No crash, which would be reported: the caller hears of it.
@@ -161,25 +521,31 @@ idle({call, From}, {connect, Timeout0}, #data{connect_timeout = Default} = Data0
         ok -> {keep_state, Data};
         {error, _} = Error -> not_connected(Error, Data)
     end;
-idle(info, {hackney_native_nif, connected}, #data{connecting = From} = Data) ->
-    {next_state, connected, Data#data{connecting = undefined}, [{reply, From, ok}]};
+idle({call, From}, wait_connected, #data{waiting = Waiting} = Data) ->
+    {keep_state, Data#data{waiting = [From | Waiting]}};
+idle(info, {hackney_native_nif, connected}, Data) ->
+    {next_state, connected, Data#data{connecting = undefined, waiting = []}, replies(ok, Data)};
 idle(info, {hackney_native_nif, {failed, Reason}}, Data) ->
     not_connected({error, Reason}, Data);
 idle(info, {hackney_native_nif, {over, Reason}}, #data{connecting = From} = Data) when From =/= undefined ->
     not_connected({error, Reason}, Data);
-idle({call, From}, close, #data{connecting = undefined, owner = Owner}) ->
-    unlink(Owner),
-    {stop_and_reply, normal, [{reply, From, ok}]};
 idle({call, From}, close, Data) ->
     {stop_and_reply, normal, Replies} = not_connected({error, closed}, Data),
     {stop_and_reply, normal, [{reply, From, ok} | Replies]};
+idle(cast, close, Data) ->
+    not_connected({error, closed}, Data);
+idle({call, From}, goaway, _Data) ->
+    {keep_state_and_data, [{reply, From, {error, {not_ready, idle}}}]};
 idle(EventType, Event, Data) ->
     in_any_state(EventType, Event, Data).
 
 %% The caller hears of it by the reply: an owner that traps exits gets no message of a process it never got to know.
-not_connected(Error, #data{owner = Owner, connecting = From}) ->
+not_connected(Error, #data{owner = Owner} = Data) ->
     unlink(Owner),
-    {stop_and_reply, normal, [{reply, From, Error}]}.
+    {stop_and_reply, normal, replies(Error, Data)}.
+
+replies(Answer, #data{connecting = Connecting, waiting = Waiting}) ->
+    [{reply, From, Answer} || From <- [Connecting | Waiting], From =/= undefined].
 
 %%--------------------------------------------------------------------
 %% connected
@@ -187,38 +553,52 @@ not_connected(Error, #data{owner = Owner, connecting = From}) ->
 
 %% @private
 -spec connected(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
+connected({call, From}, wait_connected, _Data) ->
+    {keep_state_and_data, [{reply, From, ok}]};
+connected({call, From}, goaway, Data) ->
+    _ = hackney_native_nif:h2_drain(),
+    tell_owner(goaway_sent, Data),
+    {keep_state_and_data, [{reply, From, ok}]};
 connected(info, {hackney_native_nif, {goaway, LastStreamId, Code}}, Data) ->
-    tell({goaway, LastStreamId, Code}, Data),
+    tell_all({goaway, LastStreamId, Code}, Data),
     keep_state_and_data;
 connected(info, {hackney_native_nif, {over, Reason}}, Data) ->
-    tell({closed, Reason}, Data),
+    tell_all({closed, Reason}, Data),
     {stop, normal};
 connected({call, From}, close, Data) ->
-    ok = close_engine(Data),
+    close_engine(Data),
     {stop_and_reply, normal, [{reply, From, ok}]};
 %% h2_close/1, which does not wait.
 connected(cast, close, Data) ->
-    ok = close_engine(Data),
+    close_engine(Data),
     {stop, normal};
 connected(EventType, Event, Data) ->
     in_any_state(EventType, Event, Data).
 
 close_engine(Data) ->
     _ = hackney_native_nif:client_close(self()),
-    tell({closed, normal}, Data).
+    tell_all({closed, normal}, Data).
 
-tell(Event, #data{owner = Owner}) ->
+tell_owner(Event, #data{owner = Owner}) ->
     Owner ! {h2, self(), Event},
     ok.
 
-in_any_state(cast, close, #data{owner = Owner}) ->
-    unlink(Owner),
-    {stop, normal};
+tell_all(Event, #data{owner = Owner} = Data) ->
+    tell_owner(Event, Data),
+    case hackney_native_nif:h2_handlers() of
+        Handlers when is_list(Handlers) ->
+            lists:foreach(fun(Handler) -> Handler ! {h2, self(), Event} end, Handlers -- [Owner]);
+        {error, _} ->
+            ok
+    end.
+
 in_any_state({call, From}, {controlling_process, NewOwner}, Data) ->
     case node(NewOwner) =/= node() orelse is_process_alive(NewOwner) of
         true -> {keep_state, hand_over(NewOwner, Data), [{reply, From, ok}]};
         false -> {keep_state_and_data, [{reply, From, {error, noproc}}]}
     end;
+in_any_state({call, From}, get_settings, #data{settings = Settings}) ->
+    {keep_state_and_data, [{reply, From, Settings}]};
 in_any_state({call, From}, {connect, _}, _Data) ->
     {keep_state_and_data, [{reply, From, {error, already_connected}}]};
 in_any_state({call, From}, _Unknown, _Data) ->
@@ -227,11 +607,19 @@ in_any_state(info, {'DOWN', Monitor, process, _, _}, #data{monitor = Monitor}) -
     {stop, normal};
 in_any_state(info, {'EXIT', Owner, _}, #data{owner = Owner}) ->
     {stop, normal};
+%% For an owner on another node: the engine posts to local processes only.
+in_any_state(info, {h2, Conn, _} = Event, #data{owner = Owner}) when Conn =:= self(), node(Owner) =/= node() ->
+    Owner ! Event,
+    keep_state_and_data;
 in_any_state(_, _, _) ->
     keep_state_and_data.
+
+post_to(Owner) when node(Owner) =:= node() -> Owner;
+post_to(_Owner) -> self().
 
 hand_over(Owner, #data{owner = Owner} = Data) ->
     Data;
 hand_over(NewOwner, #data{owner = OldOwner, monitor = OldMonitor} = Data) ->
+    _ = hackney_native_nif:h2_set_owner(post_to(NewOwner)),
     {NewOwner, Monitor} = hackney_native_remote:change_owner(OldOwner, OldMonitor, NewOwner),
     Data#data{owner = NewOwner, monitor = Monitor}.

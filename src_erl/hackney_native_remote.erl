@@ -1,7 +1,7 @@
 %% @private Calls to the process of a stream or connection, which may be gone or on another node, and the change of its owner.
 -module(hackney_native_remote).
 
--export([call/4, statem_call/2, change_owner/3]).
+-export([call/4, statem_call/2, statem_call/3, change_owner/3]).
 
 %% @doc Applies a function on the node of a process. What it raises is raised here.
 -spec call(pid(), module(), atom(), [term()]) -> term().
@@ -16,9 +16,16 @@ call(Pid, Module, Function, Args) ->
 %% @doc Calls the process itself. `{error, closed}' when it is gone.
 -spec statem_call(pid(), term()) -> term().
 statem_call(Pid, Request) ->
+    statem_call(Pid, Request, infinity).
+
+%% @doc The same, waiting so many milliseconds: `{error, timeout}' after that.
+-spec statem_call(pid(), term(), timeout()) -> term().
+statem_call(Pid, Request, Timeout) ->
     try
-        gen_statem:call(Pid, Request, infinity)
+        gen_statem:call(Pid, Request, Timeout)
     catch
+        exit:{timeout, _} ->
+            {error, timeout};
         exit:{{nodedown, Node}, _} ->
             {error, {nodedown, Node}};
         exit:_ ->

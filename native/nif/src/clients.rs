@@ -111,7 +111,8 @@ pub(crate) fn info<'a>(env: Env<'a>, pid: &LocalPid) -> Term<'a> {
 #[rustler::nif]
 fn client_close(env: Env<'_>, pid: LocalPid) -> Atom {
     let _timer = times::CLIENT_CLOSE.start();
-    if let Some(client) = find(pid_key(env, &pid)) {
+    if let Some((client, room)) = room(pid_key(env, &pid)) {
+        room.mute();
         client.close();
     }
     atoms::ok()

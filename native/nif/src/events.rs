@@ -107,6 +107,11 @@ impl Room {
         handlers
     }
 
+    /// Tells nobody anything any more.
+    pub(crate) fn mute(&self) {
+        self.shut.store(true, Relaxed);
+    }
+
     /// Tells nobody anything any more, and lets the streams go.
     pub(crate) fn shut(&self) {
         self.shut.store(true, Relaxed);
@@ -277,6 +282,7 @@ pub(crate) fn tie(stream: Arc<NifStream>) -> Arc<NifStream> {
 }
 
 /// Takes the requests of a server's peer: `{h2, Conn, {request, Id, Method, Path, Headers}}` to the connection's owner.
+#[allow(dead_code)]
 pub(crate) struct Reception {
     pub(crate) room: Arc<Room>,
     pub(crate) runtime: Handle,
@@ -318,6 +324,7 @@ impl Acceptor<Processes> for Reception {
 }
 
 /// A request's header fields, ahead of them the pseudo-header fields that are told nowhere else.
+#[allow(dead_code)]
 fn fields<'a>(env: Env<'a>, request: &Request<()>) -> Term<'a> {
     let uri = request.uri();
     let protocol = request.extensions().get::<hackney_engine::h2::Protocol>();
