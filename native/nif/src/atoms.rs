@@ -35,6 +35,14 @@ rustler::atoms! {
     over,
     host,
 
+    // listeners, and connections whose bytes a process carries
+    accepted,
+    authority,
+    bytes,
+    client,
+    server,
+    shutdown,
+
     // events of a connection
     h2,
     stream_reset,

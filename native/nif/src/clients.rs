@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
 use hackney_engine::h2::Client;
+use hackney_engine::net::PipeEnd;
 use hackney_engine::runtime;
 use rustc_hash::FxBuildHasher;
 use rustler::{Atom, Encoder, Env, LocalPid, NifResult, Term};
@@ -23,6 +24,8 @@ struct Entry {
     client: Arc<NifClient>,
     /// Its streams that have no processes of their own.
     room: Arc<Room>,
+    /// Where its bytes come from, if a process carries them.
+    pipe: Option<PipeEnd>,
     /// Watches the process; alive as long as the entry.
     _keeper: Keeper,
 }
@@ -62,21 +65,41 @@ fn client_new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usi
     };
     let (dial, options) = options::decode_client(options)?;
     let pid = env.pid();
+    let client = Client::new(dial, options, listener(pid), handle);
+    enter(env, client, Room::new(pid, owner, false), None)
+}
+
+/// Enters the caller's connection.
+pub(crate) fn enter<'a>(
+    env: Env<'a>,
+    client: Arc<NifClient>,
+    room: Arc<Room>,
+    pipe: Option<PipeEnd>,
+) -> NifResult<Term<'a>> {
     let Some(keeper) = keeper::watch(env) else {
+        client.close();
         return Ok(gone(env));
     };
-    match CLIENTS.entry(pid_key(env, &pid)) {
-        dashmap::Entry::Occupied(_) => Err(rustler::Error::BadArg),
+    match CLIENTS.entry(pid_key(env, &env.pid())) {
+        dashmap::Entry::Occupied(_) => {
+            client.close();
+            Err(rustler::Error::BadArg)
+        }
         dashmap::Entry::Vacant(vacant) => {
-            let client = Client::new(dial, options, listener(pid), handle);
             vacant.insert(Entry {
                 client,
-                room: Room::new(pid, owner, false),
+                room,
+                pipe,
                 _keeper: keeper,
             });
             Ok(atoms::ok().encode(env))
         }
     }
+}
+
+/// Where the bytes of a process's connection come from, if a process carries them.
+pub(crate) fn pipe(key: u64) -> Option<PipeEnd> {
+    CLIENTS.get(&key)?.pipe.clone()
 }
 
 #[rustler::nif]

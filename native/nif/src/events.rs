@@ -282,7 +282,6 @@ pub(crate) fn tie(stream: Arc<NifStream>) -> Arc<NifStream> {
 }
 
 /// Takes the requests of a server's peer: `{h2, Conn, {request, Id, Method, Path, Headers}}` to the connection's owner.
-#[allow(dead_code)]
 pub(crate) struct Reception {
     pub(crate) room: Arc<Room>,
     pub(crate) runtime: Handle,
@@ -324,7 +323,6 @@ impl Acceptor<Processes> for Reception {
 }
 
 /// A request's header fields, ahead of them the pseudo-header fields that are told nowhere else.
-#[allow(dead_code)]
 fn fields<'a>(env: Env<'a>, request: &Request<()>) -> Term<'a> {
     let uri = request.uri();
     let protocol = request.extensions().get::<hackney_engine::h2::Protocol>();

@@ -14,7 +14,7 @@ use rustler::sys::{
 };
 use rustler::{Env, LocalPid};
 
-use crate::{clients, registry, times};
+use crate::{clients, registry, serving, times};
 
 /// The resource type, as the last load or upgrade got it from the VM.
 static TYPE: AtomicPtr<ErlNifResourceType> = AtomicPtr::new(ptr::null_mut());
@@ -48,6 +48,8 @@ unsafe extern "C" fn down(env: *mut ErlNifEnv, _: *mut c_void, pid: *const ErlNi
             stream.bury();
         } else if let Some(client) = clients::remove(key) {
             client.close();
+        } else {
+            serving::stop(key);
         }
     });
 }

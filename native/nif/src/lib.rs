@@ -12,6 +12,7 @@ mod lifecycle;
 mod memory;
 mod processes;
 mod registry;
+mod serving;
 mod terms;
 mod times;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustler::sys::ErlNifResourceFlags;
 use rustler::{Env, Term};
 
-use crate::{clients, keeper, registry};
+use crate::{clients, keeper, registry, serving};
 
 /// What `hackney_native_nif` and this library must agree on: the functions, their arguments and results. Raised with every change;
 /// a library left over from another version is then refused instead of misunderstood.
@@ -72,6 +72,7 @@ fn pin() {}
 fn shutdown(patience_ms: u64) -> rustler::Atom {
     let _timer = crate::times::SHUTDOWN.start();
     hackney_engine::runtime::shutdown(Duration::from_millis(patience_ms), || {
+        serving::stop_all();
         registry::all().iter().for_each(|stream| stream.abort());
         clients::all().iter().for_each(|client| client.close());
     });

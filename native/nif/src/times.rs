@@ -41,6 +41,7 @@ macro_rules! functions {
 }
 
 functions! {
+    ADOPT "adopt" Dirty,
     AWAIT_ROOM "await_room" Normal,
     CLIENT_CLOSE "client_close" Normal,
     CLIENT_CONNECT "client_connect" Normal,
@@ -52,6 +53,9 @@ functions! {
     CONSUME "consume" Normal,
     // The watch on a stream's process, which the VM calls on a scheduler too.
     DOWN "down" Normal,
+    FEED "feed" Normal,
+    FEED_END "feed_end" Normal,
+    FEED_WRITTEN "feed_written" Normal,
     H2_CANCEL "h2_cancel" Normal,
     H2_CONSUME "h2_consume" Normal,
     H2_DRAIN "h2_drain" Normal,
@@ -72,6 +76,7 @@ functions! {
     H2_STOP_WAITING "h2_stop_waiting" Normal,
     H2_UNSET_HANDLER "h2_unset_handler" Normal,
     INFO "info" Normal,
+    LISTEN "listen" Dirty,
     MEMORY "memory" Dirty,
     NEW "new" Normal,
     NEW_MANY "new_many" Dirty,
@@ -81,6 +86,7 @@ functions! {
     SEND_MANY "send_many" Dirty,
     SEND_MANY_TRAILERS "send_many_trailers" Dirty,
     SEND_TRAILERS "send_trailers" Normal,
+    SERVE_ACCEPTED "serve_accepted" Normal,
     SET_ACTIVE "set_active" Normal,
     SET_OWNER "set_owner" Normal,
     SHUTDOWN "shutdown" Dirty,

@@ -123,6 +123,22 @@ impl<O: Outlet> Client<O> {
         })
     }
 
+    /// A client's connection on what `carrier` brings, instead of one that it makes. The peer's SETTINGS must have come within `deadline`.
+    pub fn over<F>(
+        carrier: F,
+        options: ClientOptions,
+        listener: ClientListener,
+        (runtime, deadline): (Handle, Option<Duration>),
+    ) -> Arc<Self>
+    where
+        F: Future<Output = Result<Carrier, ConnectError>> + Send + 'static,
+    {
+        let limits = options.connection;
+        let client = Client::made(None, options, listener, runtime);
+        client.run(Box::pin(rise(carrier, limits)), deadline);
+        client
+    }
+
     /// Connects in the background. The listener hears how it went, of a failure not later than `deadline` from now.
     ///
     /// # Errors
@@ -145,13 +161,7 @@ impl<O: Outlet> Client<O> {
     {
         let dial = self.dial.lock().take().ok_or(OpenError::Already)?;
         let options = self.options.connection;
-        let standing: Rising<O> = Box::pin(async move {
-            let carrier = connect(dial).await.map_err(OpenError::Connect)?;
-            let Standing { tether, side } = connect::stand_up(carrier, &options, true).await?;
-            tether.0.start(side, None)?;
-            connect::settings(&tether).await?;
-            Ok(tether)
-        });
+        let standing: Rising<O> = Box::pin(rise(connect(dial), options));
         self.run(standing, deadline);
         Ok(())
     }
@@ -284,4 +294,16 @@ impl<O: Outlet> Client<O> {
             goaway: facts.goaway(),
         })
     }
+}
+
+/// From a byte stream to a connection on which streams can be opened.
+async fn rise<O: Outlet>(
+    carrier: impl Future<Output = Result<Carrier, ConnectError>>,
+    options: ConnectionOptions,
+) -> Result<Tether<O>, OpenError> {
+    let carrier = carrier.await.map_err(OpenError::Connect)?;
+    let Standing { tether, side } = connect::stand_up(carrier, &options, true).await?;
+    tether.0.start(side, None)?;
+    connect::settings(&tether).await?;
+    Ok(tether)
 }

@@ -1,6 +1,7 @@
 //! From a host and a port to a standing HTTP/2 connection, and its life after that.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,16 +19,34 @@ use super::options::ConnectionOptions;
 use super::side::{Bottom, Side};
 use super::tap::{Allowance, Tap};
 use crate::error::{EndReason, OpenError};
-use crate::net::Connected;
+use crate::net::{Connected, Pipe};
 use crate::outlet::Outlet;
 
 /// How long the goodbye (RST_STREAM, GOAWAY, TLS close_notify) may take to leave when the peer has stopped reading.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// A byte stream that is ready for HTTP/2.
-pub(crate) struct Carrier {
+pub struct Carrier {
     pub(crate) io: Box<dyn Io>,
     pub(crate) endpoints: Endpoints,
+}
+
+impl std::fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Carrier")
+            .field("endpoints", &self.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Carrier {
+    /// One whose bytes somebody else carries, between these addresses.
+    pub fn of_pipe(pipe: Pipe, peer: SocketAddr, local: SocketAddr) -> Self {
+        Carrier {
+            io: Box::new(pipe),
+            endpoints: Endpoints { peer, local, tls: None },
+        }
+    }
 }
 
 impl From<Connected> for Carrier {

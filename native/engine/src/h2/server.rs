@@ -13,7 +13,7 @@ use super::options::{ConnectionOptions, StreamOptions};
 use super::side::{Acceptor, Side};
 use super::stream::Stream;
 use crate::error::{EndReason, OpenError};
-use crate::net::{ConnectError, Connected};
+use crate::net::ConnectError;
 use crate::outlet::Outlet;
 
 /// What a server tells its peers beside [`ConnectionOptions`].
@@ -40,24 +40,24 @@ impl<O: Outlet> Stream<O> {
 }
 
 impl<O: Outlet> Client<O> {
-    /// Serves a peer on what `connected` brings. The listener hears of the connection's life, `acceptor` gets the requests. The peer's
+    /// Serves a peer on what `carrier` brings. The listener hears of the connection's life, `acceptor` gets the requests. The peer's
     /// preface must have come within `deadline`.
     pub fn serve<F>(
-        connected: F,
+        carrier: F,
         (options, server): (ClientOptions, ServerOptions),
         acceptor: Arc<dyn Acceptor<O>>,
         listener: ClientListener,
         (runtime, deadline): (Handle, Option<Duration>),
     ) -> Arc<Self>
     where
-        F: Future<Output = Result<Connected, ConnectError>> + Send + 'static,
+        F: Future<Output = Result<Carrier, ConnectError>> + Send + 'static,
     {
         let builder = builder(&options.connection, &server);
         let window = options.connection.connection_window_size;
         let serving = Client::made(None, options, listener, runtime);
         serving.run(
             Box::pin(async move {
-                let carrier = Carrier::from(connected.await.map_err(OpenError::Connect)?);
+                let carrier = carrier.await.map_err(OpenError::Connect)?;
                 let (tether, tap) = connect::tapped(carrier, Some(window), Some(server.max_concurrent_streams));
                 let handshake = builder.handshake::<_, Bytes>(tap).await;
                 let h2 = handshake.map_err(|error| match error.reason() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use hackney_engine::error::{EndReason, SendError};
 use hackney_engine::h2::{
-    Acceptor, Client, ClientLife, ClientOptions, ModeChange, Payload, ServerOptions, Stream, StreamOptions,
+    Acceptor, Carrier, Client, ClientLife, ClientOptions, ModeChange, Payload, ServerOptions, Stream, StreamOptions,
 };
 use hackney_engine::net::{Connected, Socket, Transport};
 use hackney_engine::{Life, Mode, Notice};
@@ -87,12 +87,12 @@ impl Both {
         let connected = async move {
             let (peer, local) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
             let transport = Transport::Tcp(Socket::new(far, None).unwrap());
-            Ok(Connected {
+            Ok(Carrier::from(Connected {
                 transport,
                 peer,
                 local,
                 tls: None,
-            })
+            }))
         };
         let (heard, lives) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::unbounded_channel();

@@ -1,7 +1,7 @@
 //! The error terms of the contract.
 
 use hackney_engine::error::{ConsumeError, EndReason, Loss, ModeError, OpenError, RecvError, SendError};
-use hackney_engine::net::{ConnectError, TlsError, errno};
+use hackney_engine::net::{ConnectError, ListenError, TlsConfigError, TlsError, errno};
 use rustler::{Atom, Encoder, Env, Term};
 
 use super::message::binary;
@@ -83,10 +83,7 @@ fn connect_error<'a>(env: Env<'a>, error: &ConnectError) -> Term<'a> {
     match error {
         ConnectError::Resolve(error) => closed_table_atom(env, error.code.name()),
         ConnectError::Tcp(error) => closed_table_atom(env, errno::name(error)),
-        ConnectError::Config(error) => {
-            let option = closed_table_atom(env, error.option);
-            (atoms::options(), (option, string(env, &error.text))).encode(env)
-        }
+        ConnectError::Config(error) => config_error(env, error),
         ConnectError::Tls(error) => tls_error(env, error),
         ConnectError::HandshakeClosed => atoms::closed().encode(env),
         ConnectError::HandshakeIo(error) => (atoms::closed(), closed_table_atom(env, errno::name(error))).encode(env),
@@ -98,6 +95,25 @@ fn connect_error<'a>(env: Env<'a>, error: &ConnectError) -> Term<'a> {
             (atoms::protocol_not_negotiated(), binary(env, name)).encode(env)
         }
     }
+}
+
+/// An operating system's error.
+pub(crate) fn posix<'a>(env: Env<'a>, error: &std::io::Error) -> Term<'a> {
+    closed_table_atom(env, errno::name(error))
+}
+
+/// Why nobody listens.
+pub(crate) fn listen_error<'a>(env: Env<'a>, error: &ListenError) -> Term<'a> {
+    match error {
+        ListenError::Config(error) => config_error(env, error),
+        ListenError::Tcp(error) => closed_table_atom(env, errno::name(error)),
+    }
+}
+
+/// `{options, {Name, Text}}`.
+fn config_error<'a>(env: Env<'a>, error: &TlsConfigError) -> Term<'a> {
+    let option = closed_table_atom(env, error.option);
+    (atoms::options(), (option, string(env, &error.text))).encode(env)
 }
 
 fn tls_error<'a>(env: Env<'a>, error: &TlsError) -> Term<'a> {

@@ -10,7 +10,7 @@ use super::message::binary;
 use crate::atoms;
 
 /// `{Address :: inet:ip_address(), Port}`.
-fn address<'a>(env: Env<'a>, address: &SocketAddr) -> Term<'a> {
+pub(crate) fn address<'a>(env: Env<'a>, address: &SocketAddr) -> Term<'a> {
     let ip = match address {
         SocketAddr::V4(v4) => {
             let [a, b, c, d] = v4.ip().octets();

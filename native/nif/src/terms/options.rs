@@ -1,14 +1,15 @@
 //! The options of a stream, as `hackney_native_options` has checked and completed them: every key is there.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hackney_engine::h2::{
-    ClientOptions, ConnectionOptions, FlowControl, Keepalive, RequestHead, StreamOptions, Target,
+    ClientOptions, ConnectionOptions, FlowControl, Keepalive, RequestHead, ServerOptions, StreamOptions, Target,
 };
 use hackney_engine::net::{
-    CertificateSource, Dial, Family, Identity, KeySource, Roots, Secret, ServerNameOption, TcpOptions, TlsOptions,
-    TlsVersion, Verify,
+    CertificateSource, Dial, Family, Identity, KeySource, ListenOptions, Roots, Secret, ServerNameOption,
+    ServerTlsOptions, TcpOptions, TlsOptions, TlsVersion, Verify,
 };
 use rustler::{Atom, Binary, Decoder, NifMap, NifResult, NifTaggedEnum, NifUnitEnum, Term};
 
@@ -224,6 +225,96 @@ pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
     Ok((target, options))
 }
 
+#[derive(NifMap)]
+#[rustler(decode)]
+struct ServerTerm {
+    max_concurrent_streams: Bound,
+    header_table_size: u32,
+    enable_connect_protocol: bool,
+}
+
+#[derive(NifMap)]
+#[rustler(decode)]
+struct ListenTerm<'a> {
+    ip: String,
+    port: u16,
+    backlog: u32,
+    v6_only: bool,
+    nodelay: bool,
+    tls: Maybe<ServerTlsTerm<'a>>,
+}
+
+#[derive(NifMap)]
+#[rustler(decode)]
+struct ServerTlsTerm<'a> {
+    identity: IdentityTerm<'a>,
+    roots: Maybe<RootsTerm<'a>>,
+    verify: VerifyTerm,
+    tls12: bool,
+    tls13: bool,
+    alpn: Vec<Binary<'a>>,
+}
+
+/// Reads what a server's connection tells its peers.
+pub(crate) fn decode_server(term: Term<'_>) -> NifResult<(ClientOptions, ServerOptions)> {
+    let server: ServerTerm = term.decode()?;
+    let options = ClientOptions {
+        authority: String::new(),
+        connection: connection(term)?,
+        keepalive: None,
+    };
+    let server = ServerOptions {
+        max_concurrent_streams: server.max_concurrent_streams.0.and_then(|max| u32::try_from(max).ok()),
+        header_table_size: server.header_table_size,
+        connect_protocol: server.enable_connect_protocol,
+    };
+    Ok((options, server))
+}
+
+/// Reads the limits of a client's connection on a byte stream that is there already.
+pub(crate) fn decode_over(term: Term<'_>) -> NifResult<ClientOptions> {
+    Ok(ClientOptions {
+        authority: term.map_get(atoms::authority())?.decode()?,
+        connection: connection(term)?,
+        keepalive: None,
+    })
+}
+
+/// Reads where to listen, and how.
+pub(crate) fn decode_listen(term: Term<'_>) -> NifResult<ListenOptions> {
+    let listen: ListenTerm<'_> = term.decode()?;
+    let ip = listen.ip.parse().map_err(|_| rustler::Error::BadArg)?;
+    let mut options = ListenOptions::new(SocketAddr::new(ip, listen.port));
+    options.backlog = listen.backlog;
+    options.v6_only = listen.v6_only;
+    options.tcp.nodelay = listen.nodelay;
+    options.tls = listen.tls.0.map(|tls| {
+        let mut options = ServerTlsOptions::new(identity(tls.identity));
+        options.client_roots = tls.roots.0.as_ref().map(roots);
+        options.verify_client = matches!(tls.verify, VerifyTerm::VerifyPeer);
+        options.versions = versions(tls.tls12, tls.tls13);
+        options.alpn = bytes(&tls.alpn);
+        options
+    });
+    Ok(options)
+}
+
+fn versions(tls12: bool, tls13: bool) -> Vec<TlsVersion> {
+    let versions = [(tls13, TlsVersion::Tls13), (tls12, TlsVersion::Tls12)];
+    let wanted = versions
+        .into_iter()
+        .filter_map(|(wanted, version)| wanted.then_some(version));
+    wanted.collect()
+}
+
+fn roots(term: &RootsTerm<'_>) -> Roots {
+    match term {
+        RootsTerm::System => Roots::System,
+        RootsTerm::Der(list) => Roots::Der(bytes(list)),
+        RootsTerm::File(name) => Roots::PemFile(path(name)),
+    }
+}
+
 /// Reads the options of a connection that streams share.
 pub(crate) fn decode_client(term: Term<'_>) -> NifResult<(Dial, ClientOptions)> {
     let options: ClientTerm = term.decode()?;
@@ -289,27 +380,19 @@ fn tcp(term: TcpTerm) -> NifResult<TcpOptions> {
 }
 
 fn tls(term: TlsTerm<'_>) -> TlsOptions {
-    let versions = [(term.tls13, TlsVersion::Tls13), (term.tls12, TlsVersion::Tls12)];
     TlsOptions {
         verify: match term.verify {
             VerifyTerm::VerifyPeer => Verify::Peer,
             VerifyTerm::VerifyNone => Verify::None,
         },
-        roots: match &term.roots {
-            RootsTerm::System => Roots::System,
-            RootsTerm::Der(list) => Roots::Der(bytes(list)),
-            RootsTerm::File(name) => Roots::PemFile(path(name)),
-        },
+        roots: roots(&term.roots),
         identity: term.identity.0.map(identity),
         server_name: match term.server_name {
             ServerNameTerm::FromHost => ServerNameOption::FromHost,
             ServerNameTerm::Disable => ServerNameOption::Disable,
             ServerNameTerm::Name(name) => ServerNameOption::Named(name),
         },
-        versions: versions
-            .into_iter()
-            .filter_map(|(wanted, version)| wanted.then_some(version))
-            .collect(),
+        versions: versions(term.tls12, term.tls13),
         alpn: bytes(&term.alpn),
         keylog: term.keylog.0.as_ref().map(path),
         resumption: term.resumption,
