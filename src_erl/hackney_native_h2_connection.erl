@@ -50,7 +50,7 @@
 
 -behaviour(gen_statem).
 
--export([start_link/1, connect/1, connect/2, wait_connected/1, wait_connected/2,
+-export([start_link/1, start_link/3, start_link/4, activate/1, connect/1, connect/2, wait_connected/1, wait_connected/2,
          controlling_process/2, info/1, peername/1, get_settings/1, get_peer_settings/1,
          send_goaway/1, send_goaway/2, close/1]).
 -export([send_request/4, send_request/5, send_request_headers/3, send_request_headers/4,
@@ -58,6 +58,9 @@
          send_data/3, send_data/4, send_data/5, send_trailers/3,
          set_stream_handler/3, set_stream_handler/4, unset_stream_handler/2,
          consume/3, cancel_stream/2, cancel_stream/3]).
+
+%% For hackney_native_h2 and its listeners.
+-export([start_accepted/3, start_served/3]).
 
 -export([init/1, callback_mode/0, idle/3, connected/3]).
 
@@ -81,11 +84,16 @@
 
 -define(WAIT_CONNECTED, 30000).
 
--record(data, {owner :: pid(),
+-record(data, {owner :: pid() | undefined,
+               %% Of the owner, or of the listener.
                monitor :: reference(),
+               %% Erlang's own, until it is taken over.
+               socket :: {client | server, gen_tcp:socket() | ssl:sslsocket(), map()} | undefined,
+               %% With a server that has a handler: the process itself is the owner.
+               requests :: hackney_native_h2_requests:requests() | undefined,
                connecting :: gen_statem:from() | undefined,
                waiting = [] :: [gen_statem:from()],
-               connect_timeout :: timeout(),
+               connect_timeout = infinity :: timeout(),
                settings :: map()}).
 
 %%====================================================================
@@ -104,17 +112,62 @@ start_link(Options) ->
             case hackney_native_connection_options:connection(Options) of
                 {ok, Engine, ConnectTimeout} ->
                     %% Linked in init/1, as a stream is.
-                    case gen_statem:start(?MODULE, {self(), Engine, ConnectTimeout}, []) of
-                        {ok, Pid} -> {ok, Pid};
-                        {error, {shutdown, Reason}} -> {error, Reason};
-                        {error, _} = Error -> Error
-                    end;
+                    start({dial, self(), Engine, ConnectTimeout});
                 {error, _} = Error ->
                     Error
             end;
         {error, _} = Error ->
             Error
     end.
+
+start(Init) ->
+    case gen_statem:start(?MODULE, Init, []) of
+        {ok, Pid} -> {ok, Pid};
+        {error, {shutdown, Reason}} -> {error, Reason};
+        {error, _} = Error -> Error
+    end.
+
+%% @doc `start_link(client, Socket, self(), Options)'.
+-spec start_link(client, gen_tcp:socket() | ssl:sslsocket(), map()) -> {ok, pid()} | {error, term()}.
+start_link(client, Socket, Options) ->
+    start_link(client, Socket, self(), Options).
+
+%% @doc Starts the process of a connection on a socket that is connected already, passive, and on which nothing has been read; with
+%% `ssl', ALPN must have agreed on h2. Nothing is sent yet: give the socket to the process (`gen_tcp:controlling_process/2' or
+%% `ssl:controlling_process/2'), then call {@link activate/1}. A `gen_tcp' socket is then taken over by its descriptor; the bytes of an
+%% `ssl' socket go through Erlang, so that its TLS is still `ssl''s.
+%%
+%% Options: `settings' (`initial_window_size' of each stream, 1 MiB; `max_frame_size'; `max_header_list_size'; a server's
+%% `max_concurrent_streams', 100, and `header_table_size'), `connection_window_size' (16 MiB), `enable_connect_protocol' (a server's).
+-spec start_link(client | server, gen_tcp:socket() | ssl:sslsocket(), pid(), map()) -> {ok, pid()} | {error, term()}.
+start_link(Mode, Socket, Owner, Options) when (Mode =:= client orelse Mode =:= server), is_pid(Owner) ->
+    case hackney_native_nif:status() of
+        ok ->
+            case hackney_native_h2_server_options:connection(maps:remove(handler, Options)) of
+                {ok, #{engine := Engine}} -> start({socket, Owner, Mode, Socket, Engine});
+                {error, _} = Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
+    end;
+start_link(_, _, _, _) ->
+    error(badarg).
+
+%% @private
+-spec start_accepted(non_neg_integer(), map(), hackney_native_h2_requests:handler()) -> {ok, pid()} | {error, term()}.
+start_accepted(Id, Engine, Handler) ->
+    start({accepted, self(), Id, Engine, Handler}).
+
+%% @private
+-spec start_served(gen_tcp:socket() | ssl:sslsocket(), map(), hackney_native_h2_requests:handler()) -> {ok, pid()} | {error, term()}.
+start_served(Socket, Engine, Handler) ->
+    start({served, self(), Socket, Engine, Handler}).
+
+%% @doc Begins to speak HTTP/2 on the socket that {@link start_link/4} was given. `{h2, Conn, connected}' follows, or
+%% `{h2, Conn, {closed, Reason}}'. `ok' also when it was called before; `{error, Posix}' for a socket that cannot be used.
+-spec activate(pid()) -> ok | {error, term()}.
+activate(Conn) ->
+    call(Conn, activate).
 
 %% @doc Connects within the option `connect_timeout' (8000 ms). See {@link connect/2}.
 -spec connect(pid()) -> ok | {error, term()}.
@@ -491,18 +544,37 @@ callback_mode() ->
     state_functions.
 
 %% @private
--spec init({pid(), map(), timeout()}) -> {ok, idle, #data{}} | {stop, term()}.
-init({Owner, Engine, ConnectTimeout}) ->
+-spec init(tuple()) -> {ok, idle, #data{}} | {stop, term()}.
+init(Init) ->
     process_flag(trap_exit, true),
+    init_as(Init).
+
+init_as({dial, Owner, Engine, ConnectTimeout}) ->
     link(Owner),
     case hackney_native_nif:client_new(post_to(Owner), Engine, hackney_native_options:worker_threads()) of
         ok ->
-            Monitor = erlang:monitor(process, Owner),
-            {ok, idle, #data{owner = Owner, monitor = Monitor, connect_timeout = ConnectTimeout,
-                             settings = hackney_native_h2_settings:of_client(Engine)}};
+            {ok, idle, #data{owner = Owner, monitor = erlang:monitor(process, Owner), connect_timeout = ConnectTimeout,
+                             settings = hackney_native_h2_settings:ours(client, Engine)}};
         {error, Reason} ->
             unlink(Owner),
             %% No crash, which would be reported: the caller hears of it.
+            {stop, {shutdown, Reason}}
+    end;
+init_as({socket, Owner, Mode, Socket, Engine}) ->
+    link(Owner),
+    {ok, idle, #data{owner = Owner, monitor = erlang:monitor(process, Owner), socket = {Mode, Socket, Engine},
+                     settings = hackney_native_h2_settings:ours(Mode, Engine)}};
+init_as({served, Parent, Socket, Engine, Handler}) ->
+    {ok, idle, #data{monitor = erlang:monitor(process, Parent), socket = {server, Socket, Engine},
+                     requests = hackney_native_h2_requests:new(Handler),
+                     settings = hackney_native_h2_settings:ours(server, Engine)}};
+init_as({accepted, Listener, Id, Engine, Handler}) ->
+    case hackney_native_nif:serve_accepted(Listener, Id, self(), Engine) of
+        ok ->
+            {ok, idle, #data{monitor = erlang:monitor(process, Listener),
+                             requests = hackney_native_h2_requests:new(Handler),
+                             settings = hackney_native_h2_settings:ours(server, Engine)}};
+        {error, Reason} ->
             {stop, {shutdown, Reason}}
     end.
 
@@ -521,13 +593,21 @@ idle({call, From}, {connect, Timeout0}, #data{connect_timeout = Default} = Data0
         ok -> {keep_state, Data};
         {error, _} = Error -> not_connected(Error, Data)
     end;
+idle({call, From}, activate, #data{socket = undefined}) ->
+    {keep_state_and_data, [{reply, From, ok}]};
+idle({call, From}, activate, #data{socket = Socket} = Data) ->
+    case take_over(Socket, Data) of
+        ok -> {keep_state, Data#data{socket = undefined}, [{reply, From, ok}]};
+        {error, _} = Error -> {stop_and_reply, normal, [{reply, From, Error} | replies(Error, Data)]}
+    end;
 idle({call, From}, wait_connected, #data{waiting = Waiting} = Data) ->
     {keep_state, Data#data{waiting = [From | Waiting]}};
-idle(info, {hackney_native_nif, connected}, Data) ->
+idle(info, {hackney_native_nif, connected}, #data{connecting = Connecting} = Data) ->
+    _ = Connecting =:= undefined andalso tell_owner(connected, Data),
     {next_state, connected, Data#data{connecting = undefined, waiting = []}, replies(ok, Data)};
 idle(info, {hackney_native_nif, {failed, Reason}}, Data) ->
     not_connected({error, Reason}, Data);
-idle(info, {hackney_native_nif, {over, Reason}}, #data{connecting = From} = Data) when From =/= undefined ->
+idle(info, {hackney_native_nif, {over, Reason}}, Data) ->
     not_connected({error, Reason}, Data);
 idle({call, From}, close, Data) ->
     {stop_and_reply, normal, Replies} = not_connected({error, closed}, Data),
@@ -539,10 +619,54 @@ idle({call, From}, goaway, _Data) ->
 idle(EventType, Event, Data) ->
     in_any_state(EventType, Event, Data).
 
-%% The caller hears of it by the reply: an owner that traps exits gets no message of a process it never got to know.
+%% Who called connect/1 hears of it by the reply: an owner that traps exits gets no message of a process it never got to know. Who called
+%% activate/1 has his reply, and is told.
+not_connected({error, Reason} = Error, #data{connecting = undefined} = Data) ->
+    tell_all({closed, Reason}, Data),
+    {stop_and_reply, normal, replies(Error, Data)};
 not_connected(Error, #data{owner = Owner} = Data) ->
     unlink(Owner),
     {stop_and_reply, normal, replies(Error, Data)}.
+
+take_over({Mode, Socket, Engine0}, #data{owner = Owner}) ->
+    Engine = Engine0#{authority => authority(Socket)},
+    PostTo = case Owner of undefined -> self(); _ -> post_to(Owner) end,
+    Threads = hackney_native_options:worker_threads(),
+    case is_ssl(Socket) of
+        true ->
+            {Reader, Writer} = hackney_native_h2_bridge:start(self(), Socket),
+            case ssl:controlling_process(Socket, Reader) of
+                ok ->
+                    Stream = {Writer, address(ssl:peername(Socket)), address(ssl:sockname(Socket))},
+                    case hackney_native_nif:adopt(Mode, Stream, PostTo, Engine, Threads) of
+                        ok -> hackney_native_h2_bridge:carry(Reader, Writer);
+                        {error, _} = Error -> Error
+                    end;
+                {error, _} = Error ->
+                    Error
+            end;
+        false ->
+            case inet:getfd(Socket) of
+                {ok, Descriptor} ->
+                    Result = hackney_native_nif:adopt(Mode, Descriptor, PostTo, Engine, Threads),
+                    %% The engine has a descriptor of its own.
+                    ok = gen_tcp:close(Socket),
+                    Result;
+                {error, _} = Error ->
+                    Error
+            end
+    end.
+
+is_ssl(Socket) -> is_tuple(Socket) andalso element(1, Socket) =:= sslsocket.
+
+address({ok, {Ip, Port}}) -> {list_to_binary(inet:ntoa(Ip)), Port};
+address({error, _}) -> {<<"0.0.0.0">>, 0}.
+
+authority(Socket) ->
+    case case is_ssl(Socket) of true -> ssl:peername(Socket); false -> inet:peername(Socket) end of
+        {ok, {Ip, Port}} -> hackney_native_url:authority(https, list_to_binary(inet:ntoa(Ip)), Port);
+        {error, _} -> <<"localhost">>
+    end.
 
 replies(Answer, #data{connecting = Connecting, waiting = Waiting}) ->
     [{reply, From, Answer} || From <- [Connecting | Waiting], From =/= undefined].
@@ -553,6 +677,8 @@ replies(Answer, #data{connecting = Connecting, waiting = Waiting}) ->
 
 %% @private
 -spec connected(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
+connected({call, From}, activate, _Data) ->
+    {keep_state_and_data, [{reply, From, ok}]};
 connected({call, From}, wait_connected, _Data) ->
     {keep_state_and_data, [{reply, From, ok}]};
 connected({call, From}, goaway, Data) ->
@@ -579,6 +705,8 @@ close_engine(Data) ->
     _ = hackney_native_nif:client_close(self()),
     tell_all({closed, normal}, Data).
 
+tell_owner(_Event, #data{owner = undefined}) ->
+    ok;
 tell_owner(Event, #data{owner = Owner}) ->
     Owner ! {h2, self(), Event},
     ok.
@@ -592,6 +720,15 @@ tell_all(Event, #data{owner = Owner} = Data) ->
             ok
     end.
 
+in_any_state(info, {h2, Conn, {request, StreamId, Method, Path, Headers}}, #data{requests = Requests} = Data)
+  when Conn =:= self(), Requests =/= undefined ->
+    Started = hackney_native_h2_requests:started(Conn, StreamId, Method, Path, Headers, Requests),
+    {keep_state, Data#data{requests = Started}};
+in_any_state(info, {hackney_native_h2_listener, drain}, _Data) ->
+    _ = hackney_native_nif:h2_drain(),
+    keep_state_and_data;
+in_any_state({call, From}, {controlling_process, _}, #data{requests = Requests}) when Requests =/= undefined ->
+    {keep_state_and_data, [{reply, From, {error, not_owner}}]};
 in_any_state({call, From}, {controlling_process, NewOwner}, Data) ->
     case node(NewOwner) =/= node() orelse is_process_alive(NewOwner) of
         true -> {keep_state, hand_over(NewOwner, Data), [{reply, From, ok}]};
@@ -605,10 +742,15 @@ in_any_state({call, From}, _Unknown, _Data) ->
     {keep_state_and_data, [{reply, From, {error, badrequest}}]};
 in_any_state(info, {'DOWN', Monitor, process, _, _}, #data{monitor = Monitor}) ->
     {stop, normal};
+in_any_state(info, {'DOWN', Monitor, process, _, Reason}, #data{requests = Requests} = Data) when Requests =/= undefined ->
+    case hackney_native_h2_requests:down(Monitor, Reason, Requests) of
+        {ok, Left} -> {keep_state, Data#data{requests = Left}};
+        error -> keep_state_and_data
+    end;
 in_any_state(info, {'EXIT', Owner, _}, #data{owner = Owner}) ->
     {stop, normal};
 %% For an owner on another node: the engine posts to local processes only.
-in_any_state(info, {h2, Conn, _} = Event, #data{owner = Owner}) when Conn =:= self(), node(Owner) =/= node() ->
+in_any_state(info, {h2, Conn, _} = Event, #data{owner = Owner}) when Conn =:= self(), is_pid(Owner), node(Owner) =/= node() ->
     Owner ! Event,
     keep_state_and_data;
 in_any_state(_, _, _) ->

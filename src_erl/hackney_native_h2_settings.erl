@@ -1,7 +1,7 @@
 %% @private SETTINGS and error codes of HTTP/2, by name and by number (RFC 9113, 6.5.2 and 7; RFC 8441).
 -module(hackney_native_h2_settings).
 
--export([from_peer/1, of_client/1, error_code/1]).
+-export([from_peer/1, ours/2, error_code/1]).
 
 -define(UNLIMITED, 16#ffffffff).
 
@@ -13,10 +13,20 @@ from_peer(Settings) ->
                         Acc#{Name => value(Name, Value)}
                 end, defaults(), Settings).
 
-%% @doc What a client with these options has told its peer.
--spec of_client(map()) -> map().
-of_client(Engine) ->
-    maps:merge(defaults(), (maps:with([initial_window_size, max_frame_size, max_header_list_size], Engine))#{enable_push => 0}).
+%% @doc What we have told the peer, with these options.
+-spec ours(client | server, map()) -> map().
+ours(client, Engine) ->
+    Told = maps:with([initial_window_size, max_frame_size, max_header_list_size], Engine),
+    named(maps:merge(defaults(), Told#{enable_push => 0}));
+ours(server, Engine) ->
+    Told = maps:with([header_table_size, max_concurrent_streams, initial_window_size, max_frame_size, max_header_list_size], Engine),
+    Connect = case Engine of #{enable_connect_protocol := true} -> 1; _ -> 0 end,
+    named(maps:merge(defaults(), Told#{enable_push => 0, enable_connect_protocol => Connect})).
+
+named(Settings) ->
+    maps:map(fun(max_concurrent_streams, infinity) -> unlimited;
+                (Name, Value) -> value(Name, Value)
+             end, Settings).
 
 defaults() ->
     #{header_table_size => 4096, enable_push => 1, max_concurrent_streams => unlimited, initial_window_size => 65535,

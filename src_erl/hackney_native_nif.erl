@@ -15,7 +15,8 @@
          h2_request/3, h2_request_many/3, h2_respond/5, h2_respond_many/5, h2_respond_with/5,
          h2_send_data/4, h2_send_many/4, h2_send_and_wait/5, h2_stop_waiting/2, h2_send_trailers/3, h2_send_many_trailers/3,
          h2_consume/3, h2_cancel/3, h2_set_handler/5, h2_unset_handler/2, h2_peer_settings/1,
-         h2_handlers/0, h2_set_owner/1, h2_drain/0,
+         h2_handlers/0, h2_set_owner/1, h2_drain/0, h2_orphan/3,
+         listen/2, unlisten/0, serve_accepted/4, adopt/5, feed/2, feed_written/2, feed_end/2,
          status/0, memory/0, measure/1, measured/0, shutdown/1]).
 
 -nifs([new/2, new_many/3, connect/1,
@@ -26,7 +27,8 @@
        h2_request/3, h2_request_many/3, h2_respond/5, h2_respond_many/5, h2_respond_with/5,
        h2_send_data/4, h2_send_many/4, h2_send_and_wait/5, h2_stop_waiting/2, h2_send_trailers/3, h2_send_many_trailers/3,
        h2_consume/3, h2_cancel/3, h2_set_handler/5, h2_unset_handler/2, h2_peer_settings/1,
-       h2_handlers/0, h2_set_owner/1, h2_drain/0,
+       h2_handlers/0, h2_set_owner/1, h2_drain/0, h2_orphan/3,
+       listen/2, unlisten/0, serve_accepted/4, adopt/5, feed/2, feed_written/2, feed_end/2,
        status/0, memory/0, measure/1, measured/0, shutdown/1]).
 
 -on_load(load/0).
@@ -238,6 +240,41 @@ h2_set_owner(_Owner) -> not_loaded().
 %% @doc Lets no stream be opened any more on the caller's connection, which ends with those that are there.
 -spec h2_drain() -> ok | error().
 h2_drain() -> not_loaded().
+
+%% @doc A process that handled a request has ended. With `Failed' the client gets status 500 if it can be, else the stream is reset;
+%% without, it is reset if there is no response and nobody else handles it.
+-spec h2_orphan(pid(), pos_integer(), Failed :: boolean()) -> ok | error().
+h2_orphan(_Conn, _StreamId, _Failed) -> not_loaded().
+
+%% @doc Listens: `{hackney_native_nif, {accepted, Id}}' follows for each connection. On a dirty scheduler.
+-spec listen(map(), Workers :: pos_integer()) -> {ok, {inet:ip_address(), inet:port_number()}} | error().
+listen(_Options, _Workers) -> not_loaded().
+
+%% @doc Stops the caller's listening.
+-spec unlisten() -> ok | error().
+unlisten() -> not_loaded().
+
+%% @doc Serves a connection that a listener has accepted; it belongs to the calling process.
+-spec serve_accepted(Listener :: pid(), non_neg_integer(), Owner :: pid(), map()) -> ok | error().
+serve_accepted(_Listener, _Id, _Owner, _Options) -> not_loaded().
+
+%% @doc Makes a byte stream of Erlang's the calling process's connection: a descriptor, or `{Process, Peer, Local}'. The process is sent
+%% `{hackney_native_nif, {bytes, Binary} | shutdown | drained | closed}'. On a dirty scheduler.
+-spec adopt(client | server, integer() | {pid(), {binary(), 0..65535}, {binary(), 0..65535}}, Owner :: pid(), map(),
+            Workers :: pos_integer()) -> ok | error().
+adopt(_Role, _Stream, _Owner, _Options, _Workers) -> not_loaded().
+
+%% @doc Bytes have come for such a connection. `true': no more, please, until `drained'.
+-spec feed(pid(), binary()) -> boolean() | error().
+feed(_Conn, _Data) -> not_loaded().
+
+%% @doc So many of its bytes have been written.
+-spec feed_written(pid(), non_neg_integer()) -> ok | error().
+feed_written(_Conn, _Count) -> not_loaded().
+
+%% @doc No more bytes will come.
+-spec feed_end(pid(), Orderly :: boolean()) -> ok | error().
+feed_end(_Conn, _Orderly) -> not_loaded().
 
 %% @doc Queues bytes. `{wait, SendTimeout}' when there is no room.
 -spec send(pid(), binary() | [binary()], fin | nofin) -> ok | {wait, timeout()} | error().

@@ -162,6 +162,11 @@ impl Events {
         *self.handler.lock() = handler;
     }
 
+    /// The process named to handle it.
+    pub(crate) fn handler(&self) -> Option<LocalPid> {
+        *self.handler.lock()
+    }
+
     /// The stream can be found by its identifier from now on, as long as it lives.
     pub(crate) fn enter(&self, stream: &Arc<NifStream>, id: u32) {
         let _ = self.id.set(id);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hackney_engine::Mode;
 use hackney_engine::error::{EndReason, OpenError, SendError};
-use hackney_engine::h2::{Admitted, FlowControl, ModeChange, RequestHead, Sent, Stream, Target};
+use hackney_engine::h2::{Admitted, FlowControl, ModeChange, Payload, RequestHead, Sent, Stream, Target};
 use http::{Response, StatusCode};
 use rustler::{Atom, Encoder, Env, LocalPid, NifMap, NifResult, Term};
 
@@ -16,6 +16,9 @@ use crate::registry::{NifStream, pid_key};
 use crate::terms::message::binary;
 use crate::terms::{errors, headers, payload};
 use crate::{atoms, times};
+
+/// RFC 9113, 7.
+const INTERNAL_ERROR: u32 = 0x2;
 
 #[derive(NifMap)]
 #[rustler(decode)]
@@ -314,6 +317,29 @@ fn h2_cancel<'a>(env: Env<'a>, pid: LocalPid, id: u32, code: u32) -> NifResult<T
         } else {
             error(env, atoms::stream_closed())
         })
+    })
+}
+
+/// A process that handled a request has ended: the client must not wait for an answer that nobody will give.
+#[rustler::nif]
+fn h2_orphan<'a>(env: Env<'a>, pid: LocalPid, id: u32, failed: bool) -> NifResult<Term<'a>> {
+    let _timer = times::H2_ORPHAN.start();
+    on_stream(env, &pid, id, |stream, _| {
+        let handled = match stream.outlet() {
+            Processes::OfConnection(events) => events.handler().is_some_and(|handler| handler.is_alive(env)),
+            Processes::OfProcess(_) => true,
+        };
+        if failed {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            let text = Payload::Copied(b"Internal Server Error");
+            if stream.respond_with(response, Some(text), true).is_err() {
+                stream.reset(INTERNAL_ERROR);
+            }
+        } else if !handled && !stream.has_responded() {
+            stream.reset(INTERNAL_ERROR);
+        }
+        Ok(atoms::ok().encode(env))
     })
 }
 

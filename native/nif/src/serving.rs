@@ -96,6 +96,16 @@ fn listen<'a>(env: Env<'a>, options: Term<'a>, workers: usize) -> NifResult<Term
     Ok((atoms::ok(), crate::terms::info::address(env, &address)).encode(env))
 }
 
+/// Stops the caller's listening.
+#[rustler::nif]
+fn unlisten(env: Env<'_>) -> Atom {
+    let _timer = times::UNLISTEN.start();
+    if let Some(entry) = LISTENERS.get(&pid_key(env, &env.pid())) {
+        entry.listening.stop.notify_one();
+    }
+    atoms::ok()
+}
+
 /// Hands each connection to the listener's process, until told to stop.
 async fn accept(listener: Listener, listening: Arc<Listening>, process: LocalPid) {
     let places = Arc::new(Semaphore::new(MAX_WAITING));

@@ -60,6 +60,7 @@ functions! {
     H2_CONSUME "h2_consume" Normal,
     H2_DRAIN "h2_drain" Normal,
     H2_HANDLERS "h2_handlers" Normal,
+    H2_ORPHAN "h2_orphan" Normal,
     H2_PEER_SETTINGS "h2_peer_settings" Normal,
     H2_REQUEST "h2_request" Normal,
     H2_REQUEST_MANY "h2_request_many" Dirty,
@@ -91,6 +92,7 @@ functions! {
     SET_OWNER "set_owner" Normal,
     SHUTDOWN "shutdown" Dirty,
     STOP_WAITING "stop_waiting" Normal,
+    UNLISTEN "unlisten" Normal,
 }
 
 impl Function {

@@ -239,6 +239,11 @@ impl<O: Outlet> Stream<O> {
         Ok(())
     }
 
+    /// A response has been given.
+    pub fn has_responded(&self) -> bool {
+        self.state.lock().outbox.is_headed()
+    }
+
     /// What has become of what was queued.
     pub fn sent(&self) -> Sent {
         let state = self.state.lock();

@@ -1,0 +1,80 @@
+%% @private Carries the bytes of a connection whose TLS stays with Erlang's `ssl': two processes, one that reads the socket and feeds the
+%% engine, and one that writes to it what the engine has written. Neither is the connection's own process, which must not wait for a
+%% peer that reads slowly.
+-module(hackney_native_h2_bridge).
+
+-export([start/2, carry/2]).
+-export([reader/2, writer/2]).
+
+%% @doc Starts the processes, which wait for {@link carry/2}. The caller is the connection, with which they end.
+-spec start(pid(), ssl:sslsocket()) -> {Reader :: pid(), Writer :: pid()}.
+start(Conn, Socket) ->
+    {proc_lib:spawn_link(?MODULE, reader, [Conn, Socket]), proc_lib:spawn_link(?MODULE, writer, [Conn, Socket])}.
+
+%% @doc The reader owns the socket and the engine knows the connection: bytes may come.
+-spec carry(pid(), pid()) -> ok.
+carry(Reader, Writer) ->
+    Writer ! {reader, Reader},
+    Reader ! carry,
+    ok.
+
+%% @private
+-spec reader(pid(), ssl:sslsocket()) -> ok.
+reader(Conn, Socket) ->
+    receive carry -> read(Conn, Socket) end.
+
+read(Conn, Socket) ->
+    case ssl:setopts(Socket, [{active, once}]) of
+        ok ->
+            receive
+                {ssl, Socket, Data} ->
+                    case hackney_native_nif:feed(Conn, iolist_to_binary(Data)) of
+                        false -> read(Conn, Socket);
+                        true -> receive drained -> read(Conn, Socket) end;
+                        {error, _} -> ssl:close(Socket), ok
+                    end;
+                {ssl_closed, Socket} ->
+                    _ = hackney_native_nif:feed_end(Conn, true), ok;
+                {ssl_error, Socket, _} ->
+                    _ = hackney_native_nif:feed_end(Conn, false), ok
+            end;
+        {error, closed} ->
+            _ = hackney_native_nif:feed_end(Conn, true), ok;
+        {error, _} ->
+            _ = hackney_native_nif:feed_end(Conn, false), ok
+    end.
+
+%% @private
+-spec writer(pid(), ssl:sslsocket()) -> ok.
+writer(Conn, Socket) ->
+    process_flag(trap_exit, true),
+    write(Conn, Socket, undefined).
+
+write(Conn, Socket, Reader) ->
+    receive
+        {reader, Pid} ->
+            write(Conn, Socket, Pid);
+        {hackney_native_nif, {bytes, Data}} ->
+            case ssl:send(Socket, Data) of
+                ok ->
+                    _ = hackney_native_nif:feed_written(Conn, byte_size(Data)),
+                    write(Conn, Socket, Reader);
+                {error, _} ->
+                    %% The reader, or nobody, tells why.
+                    _ = hackney_native_nif:feed_end(Conn, false),
+                    write(Conn, Socket, Reader)
+            end;
+        {hackney_native_nif, drained} ->
+            Reader ! drained,
+            write(Conn, Socket, Reader);
+        {hackney_native_nif, shutdown} ->
+            _ = ssl:shutdown(Socket, write),
+            write(Conn, Socket, Reader);
+        {hackney_native_nif, closed} ->
+            _ = ssl:close(Socket),
+            exit(Reader, kill),
+            ok;
+        %% The connection's process is gone, the engine says goodbye: `closed' follows, in a second at most.
+        {'EXIT', _, _} ->
+            write(Conn, Socket, Reader)
+    end.
