@@ -28,7 +28,7 @@ pub struct Dial {
 pub struct Connected {
     /// The byte stream.
     pub transport: Transport,
-    /// The peer's address, of those the name resolved to.
+    /// The peer's address: of those the name resolved to, or the one it came from.
     pub peer: SocketAddr,
     /// Our own address.
     pub local: SocketAddr,
@@ -56,7 +56,7 @@ pub async fn connect(dial: &Dial) -> Result<Connected, ConnectError> {
         None => (Transport::Tcp(socket), None),
         Some(handshake) => {
             let (stream, facts) = handshake.run(socket).await?;
-            (Transport::Tls(Box::new(stream)), Some(facts))
+            (Transport::Tls(Box::new(stream.into())), Some(facts))
         }
     };
     Ok(Connected {

@@ -1,11 +1,12 @@
-//! Why a connection could not be made.
+//! Why a connection could not be made, and why nobody can connect to us.
 
 use std::io;
 
 use super::resolve::ResolveError;
 use super::tls::{TlsConfigError, TlsError};
 
-/// Everything that ends [`connect`](super::connect) without a connection.
+/// Everything that ends [`connect`](super::connect), or [`greet`](super::Incoming::greet) on the other side, without a
+/// connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The host name could not be turned into an address.
@@ -31,6 +32,18 @@ pub enum ConnectError {
     /// when the peer chose nothing or refused every offer with the alert `no_application_protocol`.
     #[error("ALPN agreed on {} instead of the wanted protocol", protocol_text(.0.as_deref()))]
     ProtocolNotNegotiated(Option<Vec<u8>>),
+}
+
+/// Everything that ends [`bind`](super::Listener::bind) without a listener.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// An option of the TLS configuration is at fault; no socket was opened.
+    #[error(transparent)]
+    Config(#[from] TlsConfigError),
+    /// The address cannot be listened on, or a socket option was refused. Keeps the operating system's errno; see
+    /// [`errno::name`](super::errno::name) for its POSIX name.
+    #[error("TCP: {0}")]
+    Tcp(#[source] io::Error),
 }
 
 fn protocol_text(protocol: Option<&[u8]>) -> String {

@@ -1,4 +1,5 @@
-//! The way from a host name to a byte stream: name look-up, happy eyeballs, TCP options, TLS.
+//! Byte streams: the way to one from a host name (name look-up, happy eyeballs, TCP options, TLS), those that come in
+//! ([`listen`]).
 //!
 //! [`connect`] runs the steps in order and knows no deadline of its own: the caller wraps the whole future in one, and
 //! dropping the future closes every socket it had opened. What the steps cannot undo (a `getaddrinfo` call under way on
@@ -8,6 +9,7 @@ pub mod dial;
 pub mod errno;
 pub mod error;
 pub mod happy_eyeballs;
+pub mod listen;
 pub mod resolve;
 pub mod socket;
 pub mod tcp;
@@ -16,13 +18,14 @@ pub mod transport;
 mod turn;
 
 pub use dial::{Connected, Dial, connect};
-pub use error::ConnectError;
+pub use error::{ConnectError, ListenError};
+pub use listen::{AcceptedTcpOptions, Incoming, ListenOptions, Listener};
 pub use resolve::{ResolveCode, ResolveError};
 pub use socket::Socket;
 pub use tcp::{Family, TcpOptions};
 pub use tls::{
-    CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, TlsConfigError, TlsError, TlsFacts,
-    TlsOptions, TlsVersion, Verify,
+    CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, ServerTlsOptions, TlsConfigError,
+    TlsError, TlsFacts, TlsOptions, TlsVersion, Verify,
 };
 pub use transport::Transport;
 pub use turn::{in_a_short_turn, reading_eagerly};

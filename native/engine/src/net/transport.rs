@@ -6,16 +6,17 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::TlsStream;
 
 use super::socket::Socket;
+use super::tls::error::AtServer;
 
 /// A connected byte stream.
 #[derive(Debug)]
 pub enum Transport {
     /// Cleartext.
     Tcp(Socket),
-    /// TLS. Boxed: the session's state is large, and the enum is moved about.
+    /// TLS, on either side. Boxed: the session's state is large, and the enum is moved about.
     Tls(Box<TlsStream<Socket>>),
 }
 
@@ -38,10 +39,16 @@ macro_rules! delegate {
                 let $stream = Pin::new(socket);
                 $call
             }
-            Transport::Tls(tls) => {
-                let $stream = Pin::new(tls.as_mut());
-                $call
-            }
+            Transport::Tls(tls) => match tls.as_mut() {
+                TlsStream::Client(tls) => {
+                    let $stream = Pin::new(tls);
+                    $call
+                }
+                TlsStream::Server(tls) => {
+                    let $stream = Pin::new(tls);
+                    $call.map_err(AtServer::mark)
+                }
+            },
         }
     };
 }

@@ -1,10 +1,13 @@
-//! The network layer against real peers on loopback: rustls servers made here, and `openssl s_server`.
+//! The network layer against real peers on loopback: rustls servers made here, `openssl s_server` and `s_client`, and itself.
 #![allow(clippy::unwrap_used, reason = "in a test a failed expectation is a panic")]
 
+mod accepted_tls;
 mod alpn;
 mod certificates;
 mod identity;
+mod listen;
 mod openssl;
+mod openssl_client;
 mod server;
 mod session;
 mod system_roots;

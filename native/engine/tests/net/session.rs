@@ -37,9 +37,13 @@ async fn the_second_connection_resumes() {
 async fn a_session_is_never_resumed_under_other_trust() {
     let authority = Authority::new("trust");
     let other = Authority::new("other trust");
-    let mut server = Server::start(&authority.issue(&["localhost"])).await;
+    let mut server = Server::start(&authority.issue(&["localhost", "trust.example"])).await;
     let client = authority.issue(&["client.example"]);
-    let base = trusting(authority.der());
+    // Sessions are kept by name, and who verifies nobody shares a configuration with the tests beside this one.
+    let base = TlsOptions {
+        server_name: ServerNameOption::Named("trust.example".into()),
+        ..trusting(authority.der())
+    };
     let different = [
         TlsOptions {
             verify: Verify::None,

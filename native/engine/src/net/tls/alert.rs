@@ -2,7 +2,7 @@
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
-use super::error::{LocalFailure, PeerAlert};
+use super::error::{LocalFailure, PeerAlert, Side};
 
 /// The name that Erlang's `ssl` gives an alert. Alerts that it does not know are `"unknown_alert"`.
 #[must_use]
@@ -48,7 +48,7 @@ pub fn name(description: AlertDescription) -> &'static str {
 }
 
 /// The alert for a failure found on our side.
-pub(super) fn of_error(error: &Error) -> &'static str {
+pub(super) fn of_error(error: &Error, side: Side) -> &'static str {
     use AlertDescription as A;
     match error {
         Error::InvalidCertificate(reason) => of_certificate(reason),
@@ -57,13 +57,19 @@ pub(super) fn of_error(error: &Error) -> &'static str {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => name(A::UnexpectedMessage),
         Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => name(A::ProtocolVersion),
         Error::InvalidMessage(invalid) => name((*invalid).into()),
-        Error::NoCertificatesPresented => name(A::DecodeError),
+        // A server must send a certificate, an empty message is malformed; a client may have none.
+        Error::NoCertificatesPresented => name(match side {
+            Side::Client => A::DecodeError,
+            Side::Server => A::CertificateRequired,
+        }),
         Error::DecryptError => name(A::BadRecordMac),
         Error::PeerSentOversizedRecord => name(A::RecordOverflow),
         Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
         ) => name(A::ProtocolVersion),
         Error::PeerIncompatible(_) => name(A::HandshakeFailure),
         Error::PeerMisbehaved(_) => name(A::IllegalParameter),
@@ -89,10 +95,19 @@ fn of_certificate(reason: &CertificateError) -> &'static str {
     }
 }
 
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Server => "server",
+        }
+    }
+}
+
 impl PeerAlert {
     pub(super) fn text(self) -> String {
         use AlertDescription as A;
-        let reason = match self.0 {
+        let reason = match self.description {
             A::CertificateRequired => "it wants a client certificate and got none",
             A::BadCertificate => "it could not use our certificate, or got none",
             A::UnsupportedCertificate => "it does not support our kind of certificate",
@@ -113,15 +128,30 @@ impl PeerAlert {
             A::InternalError => "something failed on its side",
             _ => "it gave no further reason",
         };
-        format!("TLS client: the peer sent the alert {}: {reason}", name(self.0))
+        let side = self.side.name();
+        format!(
+            "TLS {side}: the peer sent the alert {}: {reason}",
+            name(self.description)
+        )
     }
 }
 
 impl LocalFailure {
     pub(super) fn text(&self) -> String {
-        let reason = match &self.0 {
+        let reason = match &self.error {
             Error::InvalidCertificate(reason) => certificate_text(reason),
-            Error::InvalidMessage(InvalidMessage::InvalidContentType) => "the peer's answer is not TLS".to_owned(),
+            Error::InvalidMessage(InvalidMessage::InvalidContentType) => match self.side {
+                Side::Client => "the peer's answer is not TLS".to_owned(),
+                Side::Server => "what the peer sent is not TLS".to_owned(),
+            },
+            Error::NoCertificatesPresented if self.side == Side::Server => {
+                "the peer has no certificate, and one is required".to_owned()
+            }
+            Error::PeerIncompatible(
+                PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::SupportedVersionsExtensionRequired,
+            ) => "the peer offers no TLS version that we support, or that the option versions lets us".to_owned(),
             Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
                 "the peer supports neither TLS 1.2 nor TLS 1.3".to_owned()
             }
@@ -130,7 +160,7 @@ impl LocalFailure {
             }
             other => other.to_string(),
         };
-        format!("TLS client: {reason}")
+        format!("TLS {}: {reason}", self.side.name())
     }
 }
 
@@ -222,6 +252,6 @@ mod tests {
     #[test]
     fn what_is_not_tls_is_an_unexpected_message() {
         let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        assert_eq!(of_error(&error), "unexpected_message");
+        assert_eq!(of_error(&error, Side::Client), "unexpected_message");
     }
 }

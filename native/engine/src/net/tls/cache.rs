@@ -96,7 +96,7 @@ async fn built(options: &TlsOptions, files: Files) -> Result<Arc<ClientConfig>, 
 }
 
 /// The runtime is shutting down, or building panicked.
-fn interrupted(error: JoinError) -> TlsConfigError {
+pub(super) fn interrupted(error: JoinError) -> TlsConfigError {
     TlsConfigError::new("ssl_options", format!("not built: {error}"))
 }
 

@@ -19,7 +19,7 @@ use super::{pem, roots, verify};
 const MAX_SESSIONS: usize = 256;
 
 /// Named, instead of rustls's process-wide default: another library in the same process may have set that.
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     let mut provider = rustls::crypto::ring::default_provider();
     provider.cipher_suites.sort_by_key(|suite| preference(suite.suite()));
     Arc::new(provider)
@@ -48,15 +48,7 @@ pub(super) fn build(options: &TlsOptions, files: &Files) -> Result<Arc<ClientCon
         None => builder.with_no_client_auth(),
         Some(own) => builder.with_client_cert_resolver(identity::load(own, files, provider)?),
     };
-    for protocol in &options.alpn {
-        // RFC 7301 section 3.1: a name has one length byte and is not empty.
-        if protocol.is_empty() || protocol.len() > usize::from(u8::MAX) {
-            return Err(TlsConfigError::new(
-                "alpn_advertised_protocols",
-                "a protocol name has 1 to 255 bytes",
-            ));
-        }
-    }
+    check_alpn(&options.alpn, "alpn_advertised_protocols")?;
     config.alpn_protocols.clone_from(&options.alpn);
     config.enable_sni = options.server_name != ServerNameOption::Disable;
     config.resumption = if options.resumption {
@@ -70,7 +62,16 @@ pub(super) fn build(options: &TlsOptions, files: &Files) -> Result<Arc<ClientCon
     Ok(Arc::new(config))
 }
 
-fn versions(wanted: &[TlsVersion]) -> Vec<&'static SupportedProtocolVersion> {
+/// RFC 7301 section 3.1: a name has one length byte and is not empty.
+pub(super) fn check_alpn(protocols: &[Vec<u8>], option: &'static str) -> Result<(), TlsConfigError> {
+    let possible = |name: &Vec<u8>| (1..=usize::from(u8::MAX)).contains(&name.len());
+    if protocols.iter().all(possible) {
+        return Ok(());
+    }
+    Err(TlsConfigError::new(option, "a protocol name has 1 to 255 bytes"))
+}
+
+pub(super) fn versions(wanted: &[TlsVersion]) -> Vec<&'static SupportedProtocolVersion> {
     let known = [
         (TlsVersion::Tls13, &version::TLS13),
         (TlsVersion::Tls12, &version::TLS12),

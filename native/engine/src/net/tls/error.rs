@@ -20,11 +20,40 @@ pub enum TlsError {
 
 /// A fatal alert from the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerAlert(pub(super) AlertDescription);
+pub struct PeerAlert {
+    pub(super) description: AlertDescription,
+    pub(super) side: Side,
+}
 
 /// A failure found on our side.
 #[derive(Debug, Clone)]
-pub struct LocalFailure(pub(super) Error);
+pub struct LocalFailure {
+    pub(super) error: Error,
+    pub(super) side: Side,
+}
+
+/// Which side of the connection we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+/// A TLS error of a connection on which we are the server. Streams know that; who is handed their errors need not.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(in crate::net) struct AtServer(Error);
+
+impl AtServer {
+    /// Marks the TLS error inside an I/O error, if there is one.
+    pub(in crate::net) fn mark(error: io::Error) -> io::Error {
+        let kind = error.kind();
+        match error.downcast::<Error>() {
+            Ok(tls) => io::Error::new(kind, Self(tls)),
+            Err(other) => other,
+        }
+    }
+}
 
 impl TlsError {
     /// The TLS error inside an I/O error of a TLS stream, if there is one.
@@ -33,11 +62,21 @@ impl TlsError {
     /// certificate, so an alert such as `certificate_required` arrives with the first read (RFC 8446 section 4.4.2.4).
     #[must_use]
     pub fn from_io(error: &io::Error) -> Option<Self> {
-        let inner = error.get_ref()?.downcast_ref::<Error>()?;
-        Some(match inner {
-            Error::AlertReceived(description) => Self::Peer(PeerAlert(*description)),
-            other => Self::Local(LocalFailure(other.clone())),
-        })
+        let inner = error.get_ref()?;
+        match inner.downcast_ref() {
+            Some(AtServer(error)) => Some(Self::of(error, Side::Server)),
+            None => Some(Self::of(inner.downcast_ref()?, Side::Client)),
+        }
+    }
+
+    fn of(error: &Error, side: Side) -> Self {
+        match *error {
+            Error::AlertReceived(description) => Self::Peer(PeerAlert { description, side }),
+            ref other => Self::Local(LocalFailure {
+                error: other.clone(),
+                side,
+            }),
+        }
     }
 
     /// The alert's name as Erlang's `ssl` writes it. `hostname_check_failed` stands for a certificate that does not
@@ -45,8 +84,8 @@ impl TlsError {
     #[must_use]
     pub fn alert(&self) -> &'static str {
         match self {
-            Self::Peer(PeerAlert(description)) => alert::name(*description),
-            Self::Local(LocalFailure(error)) => alert::of_error(error),
+            Self::Peer(alert) => alert::name(alert.description),
+            Self::Local(failure) => alert::of_error(&failure.error, failure.side),
         }
     }
 

@@ -1,11 +1,12 @@
-//! The files that TLS options point to, read anew for every connection: a certificate that was renewed in place takes
-//! effect with the next connection, without a restart.
+//! The files that TLS options point to, read anew for every connection we make: a certificate that was renewed in place
+//! takes effect with the next connection, without a restart. A listener reads them when it is made.
 
 use std::path::{Path, PathBuf};
 
 use super::error::TlsConfigError;
 use super::keylog;
-use super::options::{CertificateSource, KeySource, Roots, TlsOptions, Verify};
+use super::options::{CertificateSource, Identity, KeySource, Roots, TlsOptions, Verify};
+use super::server::ServerTlsOptions;
 
 /// The paths in a set of options.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -38,14 +39,28 @@ impl Paths {
             paths.roots = Some(path.clone());
         }
         if let Some(identity) = &options.identity {
-            if let CertificateSource::File(path) = &identity.certificate {
-                paths.certificate = Some(path.clone());
-            }
-            if let KeySource::File(path) = &identity.key {
-                paths.key = Some(path.clone());
-            }
+            paths.add(identity);
         }
         (paths != Self::default()).then_some(paths)
+    }
+
+    /// The paths that a listener has to read.
+    pub(super) fn of_server(options: &ServerTlsOptions) -> Self {
+        let mut paths = Self::default();
+        if let (true, Some(Roots::PemFile(path))) = (options.verify_client, &options.client_roots) {
+            paths.roots = Some(path.clone());
+        }
+        paths.add(&options.identity);
+        paths
+    }
+
+    fn add(&mut self, identity: &Identity) {
+        if let CertificateSource::File(path) = &identity.certificate {
+            self.certificate = Some(path.clone());
+        }
+        if let KeySource::File(path) = &identity.key {
+            self.key = Some(path.clone());
+        }
     }
 
     /// Reads them, and sees whether the key log can be written. Blocks.

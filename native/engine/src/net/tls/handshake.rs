@@ -5,13 +5,13 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
+use rustls::{AlertDescription, ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::cache;
-use super::error::{PeerAlert, TlsConfigError, TlsError};
+use super::error::{LocalFailure, PeerAlert, TlsConfigError, TlsError};
 use super::options::{ServerNameOption, TlsOptions};
 use crate::net::error::ConnectError;
 
@@ -24,7 +24,7 @@ pub struct TlsFacts {
     pub cipher: String,
     /// The protocol that ALPN chose.
     pub alpn: Option<Vec<u8>>,
-    /// The peer's own certificate, DER. On a resumed session, the one of the session's first handshake.
+    /// The peer's own certificate, DER; of a client, only when it had to show one. On a resumed session, the one of the session's first handshake.
     pub peer_certificate: Option<Vec<u8>>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
@@ -86,18 +86,27 @@ fn without_zone(host: &str) -> &str {
     }
 }
 
-fn failure(error: io::Error) -> ConnectError {
+/// What ended a handshake, on either side.
+pub(super) fn failure(error: io::Error) -> ConnectError {
     match TlsError::from_io(&error) {
-        Some(TlsError::Peer(PeerAlert(AlertDescription::NoApplicationProtocol))) => {
-            ConnectError::ProtocolNotNegotiated(None)
-        }
+        Some(
+            TlsError::Peer(PeerAlert {
+                description: AlertDescription::NoApplicationProtocol,
+                ..
+            })
+            | TlsError::Local(LocalFailure {
+                error: Error::NoApplicationProtocol,
+                ..
+            }),
+        ) => ConnectError::ProtocolNotNegotiated(None),
         Some(error) => ConnectError::Tls(error),
         None if error.kind() == io::ErrorKind::UnexpectedEof => ConnectError::HandshakeClosed,
         None => ConnectError::HandshakeIo(error),
     }
 }
 
-fn facts(connection: &ClientConnection) -> TlsFacts {
+/// What a finished handshake agreed on, on either side.
+pub(super) fn facts(connection: &CommonState) -> TlsFacts {
     TlsFacts {
         version: match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",

@@ -17,6 +17,7 @@ pub mod options;
 mod pem;
 mod recent;
 mod roots;
+pub mod server;
 mod verify;
 
 pub use error::{TlsConfigError, TlsError};
@@ -24,3 +25,4 @@ pub use handshake::{Handshake, TlsFacts};
 pub use options::{
     CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, TlsOptions, TlsVersion, Verify,
 };
+pub use server::ServerTlsOptions;

@@ -6,8 +6,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::error::TlsConfigError;
 
@@ -49,18 +50,88 @@ impl ServerCertVerifier for OwnAnchors {
             Err(Error::InvalidCertificate(reason)) => reason,
             verdict => return verdict,
         };
-        // webpki judges validity times before either of these two verdicts, so a certificate that gets one is valid now.
-        // A test with an expired certificate holds on to this order.
-        let only_trust_is_missing = match &refused {
-            CertificateError::UnknownIssuer => true,
-            CertificateError::Other(other) => matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)),
-            _ => false,
-        };
-        if only_trust_is_missing && self.anchors.iter().any(|anchor| anchor == end_entity) {
+        if is_trusted_itself(end_entity, &self.anchors, &refused) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
         }
         Err(refused.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+/// Whether all that webpki missed in a certificate is an authority above it, and it is a trusted one itself.
+fn is_trusted_itself(
+    certificate: &CertificateDer<'_>,
+    anchors: &[CertificateDer<'static>],
+    refused: &CertificateError,
+) -> bool {
+    // webpki judges validity times before either of these two verdicts, so a certificate that gets one is valid now.
+    // Tests with expired certificates hold on to this order.
+    let only_trust_is_missing = match refused {
+        CertificateError::UnknownIssuer => true,
+        CertificateError::Other(other) => matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)),
+        _ => false,
+    };
+    only_trust_is_missing && anchors.iter().any(|anchor| anchor == certificate)
+}
+
+/// Verification of clients against trust anchors.
+pub(super) fn clients_against(
+    roots: Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+    option: &'static str,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsConfigError> {
+    WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()
+        .map_err(|error| TlsConfigError::new(option, error.to_string()))
+}
+
+/// Verification of clients against the caller's own trust anchors, which may also be a client's own certificate: see
+/// [`OwnAnchors`].
+#[derive(Debug)]
+pub(super) struct OwnClients {
+    pub(super) webpki: Arc<dyn ClientCertVerifier>,
+    pub(super) anchors: Vec<CertificateDer<'static>>,
+}
+
+impl ClientCertVerifier for OwnClients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.webpki.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match self.webpki.verify_client_cert(end_entity, intermediates, now) {
+            Err(Error::InvalidCertificate(reason)) if is_trusted_itself(end_entity, &self.anchors, &reason) => {
+                Ok(ClientCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
     }
 
     fn verify_tls12_signature(
