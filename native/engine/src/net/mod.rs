@@ -1,5 +1,5 @@
 //! Byte streams: the way to one from a host name (name look-up, happy eyeballs, TCP options, TLS), those that come in
-//! ([`listen`]).
+//! ([`listen`]), and those of somebody else's sockets ([`handover`]).
 //!
 //! [`connect`] runs the steps in order and knows no deadline of its own: the caller wraps the whole future in one, and
 //! dropping the future closes every socket it had opened. What the steps cannot undo (a `getaddrinfo` call under way on
@@ -8,6 +8,8 @@
 pub mod dial;
 pub mod errno;
 pub mod error;
+#[cfg(unix)]
+pub mod handover;
 pub mod happy_eyeballs;
 pub mod listen;
 pub mod resolve;
@@ -19,6 +21,8 @@ mod turn;
 
 pub use dial::{Connected, Dial, connect};
 pub use error::{ConnectError, ListenError};
+#[cfg(unix)]
+pub use handover::take_over;
 pub use listen::{AcceptedTcpOptions, Incoming, ListenOptions, Listener};
 pub use resolve::{ResolveCode, ResolveError};
 pub use socket::Socket;

@@ -4,6 +4,8 @@
 mod accepted_tls;
 mod alpn;
 mod certificates;
+#[cfg(unix)]
+mod handover;
 mod identity;
 mod listen;
 mod openssl;
