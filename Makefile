@@ -78,9 +78,9 @@ xref:
 engine:
 	$(CARGO) test --workspace --exclude hackney_native --locked
 
-# Every interleaving of the lock that inline driving hangs on.
+# Every interleaving of the lock that inline driving hangs on, and of the byte stream that is driven by calls.
 loom:
-	RUSTFLAGS='--cfg hackney_loom' CARGO_TARGET_DIR=target/loom $(CARGO) test --locked -p hackney_engine --lib baton
+	RUSTFLAGS='--cfg hackney_loom' CARGO_TARGET_DIR=target/loom $(CARGO) test --locked -p hackney_engine --lib loom_tests
 
 # Fuzzing and sanitizers: test/README.md -----------------------------------------------------------
 

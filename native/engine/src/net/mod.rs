@@ -1,5 +1,5 @@
 //! Byte streams: the way to one from a host name (name look-up, happy eyeballs, TCP options, TLS), those that come in
-//! ([`listen`]), and those of somebody else's sockets ([`handover`]).
+//! ([`listen`]), and those of somebody else's sockets ([`handover`], [`mod@pipe`]).
 //!
 //! [`connect`] runs the steps in order and knows no deadline of its own: the caller wraps the whole future in one, and
 //! dropping the future closes every socket it had opened. What the steps cannot undo (a `getaddrinfo` call under way on
@@ -12,6 +12,7 @@ pub mod error;
 pub mod handover;
 pub mod happy_eyeballs;
 pub mod listen;
+pub mod pipe;
 pub mod resolve;
 pub mod socket;
 pub mod tcp;
@@ -24,6 +25,7 @@ pub use error::{ConnectError, ListenError};
 #[cfg(unix)]
 pub use handover::take_over;
 pub use listen::{AcceptedTcpOptions, Incoming, ListenOptions, Listener};
+pub use pipe::{Pipe, PipeEnd, PipeOut, PipeOutlet, pipe};
 pub use resolve::{ResolveCode, ResolveError};
 pub use socket::Socket;
 pub use tcp::{Family, TcpOptions};

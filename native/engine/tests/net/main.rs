@@ -10,6 +10,7 @@ mod identity;
 mod listen;
 mod openssl;
 mod openssl_client;
+mod pipe;
 mod server;
 mod session;
 mod system_roots;
