@@ -197,7 +197,13 @@ fn adopt<'a>(
         }
     } else {
         let (process, peer, local): (LocalPid, Term<'_>, Term<'_>) = stream.decode()?;
-        let (pipe, end) = net::pipe(PIPE_CAPACITY, Box::new(move |out| carry(&process, out)));
+        let (pipe, end) = net::pipe(
+            PIPE_CAPACITY,
+            Box::new({
+                let handle = handle.clone();
+                move |out| carry(&handle, process, out)
+            }),
+        );
         (
             Carrier::of_pipe(pipe, socket_address(peer), socket_address(local)),
             Some(end),
@@ -213,7 +219,18 @@ fn adopt<'a>(
     clients::enter(env, client, Room::new(pid, owner, false), pipe)
 }
 
-fn carry(process: &LocalPid, out: PipeOut) {
+/// Posts what comes out of a pipe. Such connections are driven by the engine's threads only; but the last of one may be dropped on
+/// another.
+fn carry(handle: &Handle, process: LocalPid, out: PipeOut) {
+    // SAFETY: has no demands.
+    if unsafe { rustler::sys::enif_thread_type() } != rustler::sys::ERL_NIF_THR_UNDEFINED {
+        handle.spawn(async move { deliver(&process, out) });
+    } else {
+        deliver(&process, out);
+    }
+}
+
+fn deliver(process: &LocalPid, out: PipeOut) {
     post(process, |env| {
         let news = match out {
             PipeOut::Bytes(data) => (atoms::bytes(), binary(env, &data)).encode(env),

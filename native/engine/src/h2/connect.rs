@@ -29,6 +29,8 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 pub struct Carrier {
     pub(crate) io: Box<dyn Io>,
     pub(crate) endpoints: Endpoints,
+    /// Its bytes are posted to a process, which only the engine's threads may do: no caller's thread drives the connection.
+    pub(crate) carried: bool,
 }
 
 impl std::fmt::Debug for Carrier {
@@ -45,6 +47,7 @@ impl Carrier {
         Carrier {
             io: Box::new(pipe),
             endpoints: Endpoints { peer, local, tls: None },
+            carried: true,
         }
     }
 }
@@ -60,6 +63,7 @@ impl From<Connected> for Carrier {
         Carrier {
             io: Box::new(transport),
             endpoints: Endpoints { peer, local, tls },
+            carried: false,
         }
     }
 }
@@ -93,14 +97,14 @@ pub(super) fn tapped<O: Outlet>(
     serving: Option<Option<u32>>,
 ) -> (Tether<O>, Bottom) {
     let serves = serving.is_some();
-    let Carrier { io, endpoints } = carrier;
+    let Carrier { io, endpoints, carried } = carrier;
     let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
     let connection = Connection::new(
         facts.clone(),
         allowance.clone(),
         endpoints,
         window,
-        serves,
+        (serves, carried),
         serving.flatten(),
     );
     allowance.set((usize::MAX, usize::MAX));

@@ -102,8 +102,10 @@ pub(crate) struct Connection<O: Outlet> {
     closing: AtomicBool,
     /// It is lost, though its byte stream does not say so.
     given_up: AtomicBool,
-    /// A server's: driven by its task only, which writes the answers to many requests at a time.
+    /// The peer opens the streams.
     pub(super) serves: bool,
+    /// Driven by its task only: a server's writes the answers to many requests at a time, see also [`super::Carrier`].
+    by_task: bool,
     /// How many streams the peer may open at a time.
     max_peer_streams: Option<u32>,
     /// The user wants no more streams.
@@ -137,7 +139,7 @@ impl<O: Outlet> Connection<O> {
         allowance: Arc<Allowance>,
         endpoints: Endpoints,
         window: Option<u32>,
-        serves: bool,
+        (serves, carried): (bool, bool),
         max_peer_streams: Option<u32>,
     ) -> Arc<Self> {
         Arc::new(Connection {
@@ -154,6 +156,7 @@ impl<O: Outlet> Connection<O> {
             closing: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             serves,
+            by_task: serves || carried,
             max_peer_streams,
             draining: AtomicBool::new(false),
             open: AtomicUsize::new(0),
@@ -276,7 +279,7 @@ impl<O: Outlet> Connection<O> {
     /// Drives the connection unless somebody does already, who then goes round once more. `Ready` when it is over, told to the
     /// task only.
     pub(super) fn drive(self: &Arc<Self>, place: Place) -> Poll<()> {
-        if place.is_inline() && self.serves {
+        if place.is_inline() && self.by_task {
             self.drive_soon();
             return Poll::Pending;
         }

@@ -272,8 +272,8 @@ mod out_of_descriptors {
         let mut stdin = child.stdin.take().unwrap();
         let mut accepted = 0;
         while accepted < CLIENTS {
-            let letting_go = stdin.write_all(b"let go\n");
-            letting_go.await.unwrap();
+            // Fails when the child has them all and is gone, while we are still counting.
+            let _ = stdin.write_all(b"let go\n").await;
             let before = accepted;
             while accepted < CLIENTS && accepted < before + LIMIT / 4 {
                 accepted = next("accepted").await;

@@ -6,6 +6,7 @@ mod alpn;
 mod certificates;
 #[cfg(unix)]
 mod handover;
+mod http;
 mod identity;
 mod listen;
 mod openssl;

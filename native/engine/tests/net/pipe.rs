@@ -243,7 +243,7 @@ fn an_outlet_that_panics_at_the_very_end_is_borne() {
 }
 
 /// Carries a pipe's bytes over a stream, as a process that owns a socket does.
-async fn carry(stream: impl AsyncRead + AsyncWrite, end: PipeEnd, mut posted: UnboundedReceiver<PipeOut>) {
+pub(crate) async fn carry(stream: impl AsyncRead + AsyncWrite, end: PipeEnd, mut posted: UnboundedReceiver<PipeOut>) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (mut open, mut full) = (true, false);
     let mut chunk = BytesMut::new();
