@@ -55,6 +55,11 @@ pub(crate) fn all() -> Vec<Arc<NifClient>> {
     CLIENTS.iter().map(|entry| entry.client.clone()).collect()
 }
 
+/// The streams of every connection that have no processes of their own.
+pub(crate) fn rooms() -> Vec<Arc<Room>> {
+    CLIENTS.iter().map(|entry| entry.room.clone()).collect()
+}
+
 /// On a dirty scheduler: it may start the engine's threads, and read many certificates.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn client_new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usize) -> NifResult<Term<'a>> {

@@ -79,25 +79,32 @@ impl Room {
     /// From now on `owner` gets what has no other handler.
     pub(crate) fn set_owner(&self, owner: LocalPid) {
         *self.owner.lock() = owner;
-        for entry in &self.streams {
-            if let Processes::OfConnection(events) = entry.value().outlet()
-                && !self.serves
-                && !events.handled.load(Relaxed)
+        if self.serves {
+            return;
+        }
+        for stream in self.all() {
+            if let Processes::OfConnection(events) = stream.outlet()
+                && events.handler().is_none()
             {
-                entry.value().set_owner(owner);
+                stream.set_owner(owner);
             }
         }
+    }
+
+    /// The streams. Their locks are not for taking while the table's are held: a stream leaves it under its own.
+    pub(crate) fn all(&self) -> Vec<Arc<NifStream>> {
+        self.streams.iter().map(|entry| entry.value().clone()).collect()
     }
 
     /// Who handles streams and is not the connection's owner, each once.
     pub(crate) fn handlers(&self) -> Vec<LocalPid> {
         let owner = self.owner();
         let mut handlers: Vec<LocalPid> = Vec::new();
-        for entry in &self.streams {
-            let Processes::OfConnection(events) = entry.value().outlet() else {
+        for stream in self.all() {
+            let Processes::OfConnection(events) = stream.outlet() else {
                 continue;
             };
-            if let Some(handler) = *events.handler.lock()
+            if let Some(handler) = events.handler()
                 && handler != owner
                 && !handlers.contains(&handler)
             {
@@ -130,8 +137,7 @@ pub(crate) struct Events {
     id: OnceLock<u32>,
     /// Who waits for the stream's identifier.
     opener: Mutex<Option<Waiter>>,
-    /// Some process has been named to handle it.
-    handled: AtomicBool,
+    /// The process named to handle it.
     handler: Mutex<Option<LocalPid>>,
 }
 
@@ -142,7 +148,6 @@ impl Events {
             me: OnceLock::new(),
             id: OnceLock::new(),
             opener: Mutex::new(None),
-            handled: AtomicBool::new(handler.is_some()),
             handler: Mutex::new(handler),
         }
     }
@@ -158,7 +163,6 @@ impl Events {
 
     /// Who handles the stream from now on; `None` for nobody in particular.
     pub(crate) fn set_handler(&self, handler: Option<LocalPid>) {
-        self.handled.store(handler.is_some(), Relaxed);
         *self.handler.lock() = handler;
     }
 
@@ -169,12 +173,19 @@ impl Events {
 
     /// The stream can be found by its identifier from now on, as long as it lives.
     pub(crate) fn enter(&self, stream: &Arc<NifStream>, id: u32) {
+        self.list(stream, id);
+        // It may have ended before it could be found, and nobody would take it out.
+        if stream.is_over() {
+            self.leave();
+        }
+    }
+
+    fn list(&self, stream: &Arc<NifStream>, id: u32) {
         let _ = self.id.set(id);
         self.room.highest.fetch_max(id, Relaxed);
         self.room.streams.insert(id, stream.clone());
-        // It may have ended before it could be found, and nobody would take it out.
-        if stream.is_over() || self.room.shut.load(Relaxed) {
-            self.room.streams.remove(&id);
+        if self.room.shut.load(Relaxed) {
+            self.leave();
         }
     }
 
@@ -232,7 +243,8 @@ impl Events {
                     return;
                 };
                 let id = stream.id().unwrap_or_default();
-                self.enter(&stream, id);
+                // Told under the stream's lock, ahead of its end.
+                self.list(&stream, id);
                 if let Some(opener) = self.opener.lock().take() {
                     opener.answer(Ok(id));
                 }

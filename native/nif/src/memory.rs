@@ -3,7 +3,7 @@
 use hackney_engine::{h2, runtime};
 use rustler::{Encoder, Env, NifResult, Term};
 
-use crate::{atoms, registry, times};
+use crate::{atoms, clients, registry, times};
 
 /// Bytes that the library's allocator has from the operating system: what is allocated, and what it keeps for the next allocations.
 fn native_bytes() -> usize {
@@ -29,7 +29,8 @@ fn native_bytes() -> usize {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn memory(env: Env<'_>) -> NifResult<Term<'_>> {
     let _timer = times::MEMORY.start();
-    let streams = registry::all();
+    let mut streams = registry::all();
+    streams.extend(clients::rooms().iter().flat_map(|room| room.all()));
     let (received, sending) = streams.iter().fold((0, 0), |(received, sending), stream| {
         let (more_received, more_sending) = stream.queued();
         (received + more_received, sending + more_sending)
