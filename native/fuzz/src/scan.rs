@@ -114,7 +114,7 @@ impl<'a> Cuts<'a> {
 fn kept(frame: &Frame<'_>) -> usize {
     match frame.kind {
         kind::SETTINGS => frame.payload.len().min(KEPT_SETTINGS),
-        kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => frame.payload.len().min(KEPT_PAYLOAD),
+        kind::RST_STREAM | kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => frame.payload.len().min(KEPT_PAYLOAD),
         _ => 0,
     }
 }
@@ -174,14 +174,19 @@ fn simple_facts(outbound: &[u8], inbound: &[u8]) -> Learned {
         orderly_end: Some(simple_scan(inbound).1),
     };
     let mut settings_sent = false;
+    let mut last = 0;
     for frame in frames::parse(&outbound[PREFACE.len()..]).0 {
         match frame.kind {
             kind::DATA => {
                 connection -= frame.payload.len() as i64;
-                *streams.entry(frame.stream).or_insert(initial) -= frame.payload.len() as i64;
+                if let Some(window) = streams.get_mut(&frame.stream) {
+                    *window -= frame.payload.len() as i64;
+                }
             }
-            kind::HEADERS => {
-                streams.entry(frame.stream).or_insert(initial);
+            // Only a higher identifier than before opens a stream (RFC 9113, 5.1.1).
+            kind::HEADERS if frame.stream > last => {
+                last = frame.stream;
+                streams.insert(frame.stream, initial);
             }
             kind::SETTINGS => settings_sent |= !frame.has(flag::ACK),
             _ => {}
@@ -193,6 +198,10 @@ fn simple_facts(outbound: &[u8], inbound: &[u8]) -> Learned {
             ..frame
         };
         match frame.kind {
+            kind::HEADERS if frame.stream > last => {
+                last = frame.stream;
+                streams.insert(frame.stream, initial);
+            }
             kind::SETTINGS if frame.has(flag::ACK) => learned.rtt_known = settings_sent,
             kind::SETTINGS => {
                 learned.settings_seen = true;

@@ -61,6 +61,7 @@ impl Heard {
         match notice {
             Notice::Message(message) => self.message(message),
             Notice::Passive => {}
+            Notice::Last(_) => panic!("of streams of events only"),
             Notice::Closed => self.told_once(EndReason::Closed),
             Notice::Error(reason) => {
                 assert_ne!(reason, EndReason::Closed);
