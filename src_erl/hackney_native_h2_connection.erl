@@ -325,7 +325,7 @@ allowed(Conn, #{protocol := Protocol}, Headers) ->
                 #{enable_connect_protocol := 0} when Protocol =/= undefined ->
                     {error, extended_connect_disabled};
                 #{max_header_list_size := Max} when is_integer(Max) ->
-                    case hackney_native_h2_fields:size(Headers) > Max of
+                    case hackney_native_h2_fields:list_size(Headers) > Max of
                         true -> {error, header_list_too_large};
                         false -> ok
                     end;

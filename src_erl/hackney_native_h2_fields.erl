@@ -4,7 +4,7 @@
 %% are the caller's own.
 -module(hackney_native_h2_fields).
 
--export([request/1, response/1, trailers/1, size/1]).
+-export([request/1, response/1, trailers/1, list_size/1]).
 
 -export_type([fields/0, request/0]).
 
@@ -48,9 +48,9 @@ trailers(_) ->
     {error, badarg}.
 
 %% @doc The size of a header list as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113, 6.5.2).
--spec size(fields()) -> non_neg_integer().
-size(Fields) ->
-    lists:foldl(fun({Name, Value}, Sum) -> Sum + 32 + byte_size(Name) + byte_size(Value) end, 0, Fields).
+-spec list_size(fields()) -> non_neg_integer().
+list_size([{Name, Value} | Fields]) -> 32 + byte_size(Name) + byte_size(Value) + list_size(Fields);
+list_size([]) -> 0.
 
 %% Pseudo-header fields come first, each once (RFC 9113, 8.3).
 pseudo([{<<":", _/binary>> = Name, Value} | Fields], Pseudo) when is_binary(Value) ->
