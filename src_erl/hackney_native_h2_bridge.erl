@@ -31,7 +31,7 @@ read(Conn, Socket) ->
                     case hackney_native_nif:feed(Conn, iolist_to_binary(Data)) of
                         false -> read(Conn, Socket);
                         true -> receive drained -> read(Conn, Socket) end;
-                        {error, _} -> ssl:close(Socket), ok
+                        {error, _} -> _ = ssl:close(Socket), ok
                     end;
                 {ssl_closed, Socket} ->
                     _ = hackney_native_nif:feed_end(Conn, true), ok;
