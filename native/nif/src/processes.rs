@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use hackney_engine::error::OpenError;
 use hackney_engine::h2::{ClientLife, ClientListener, Sent};
-use hackney_engine::{Life, Message, Notice, Outlet};
+use hackney_engine::{Gone, Life, Message, Notice, Outlet};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
 
@@ -22,61 +22,67 @@ pub(crate) enum Processes {
     OfConnection(Events),
 }
 
-/// A process that waits in `receive` for `{hackney_native, Ref}`.
+/// A process that waits in `receive` for `{hackney_native, Name}`, or for `{hackney_native, Name, Message}`.
 pub(crate) struct Waiter {
     pid: LocalPid,
     key: u64,
-    env: OwnedEnv,
-    reference: SavedTerm,
+    name: Name,
+}
+
+/// By what the process knows what it waits for.
+enum Name {
+    /// It wants to be told to look.
+    Reference(OwnedEnv, SavedTerm),
+    /// It may be handed the message itself. A number needs no environment, too.
+    Number(i64),
 }
 
 impl Waiter {
-    /// The calling process, with a reference it has made.
-    pub(crate) fn new(caller: LocalPid, key: u64, reference: Term<'_>) -> Self {
-        let env = OwnedEnv::new();
-        let reference = env.save(reference);
-        Waiter {
-            pid: caller,
-            key,
-            env,
-            reference,
-        }
+    /// The calling process, with a reference or a number it has made.
+    pub(crate) fn new(caller: LocalPid, key: u64, name: Term<'_>) -> Self {
+        let name = name.decode().map_or_else(
+            |_| {
+                let env = OwnedEnv::new();
+                let reference = env.save(name);
+                Name::Reference(env, reference)
+            },
+            Name::Number,
+        );
+        Waiter { pid: caller, key, name }
     }
-}
 
-impl Waiter {
-    /// Sends `{hackney_native, Ref}`.
+    /// Sends `{hackney_native, Name}`.
     fn wake(self) {
-        self.post(|env, reference| (atoms::hackney_native(), reference).encode(env));
+        self.post(|env, name| (atoms::hackney_native(), name).encode(env));
     }
 
-    /// Sends `{hackney_native, Ref, {ok, Id} | {error, Reason}}`: how the opening of a stream went.
+    /// Sends `{hackney_native, Name, {ok, Id} | {error, Reason}}`: how the opening of a stream went.
     pub(crate) fn answer(self, opened: Result<u32, OpenError>) {
-        self.post(|env, reference| {
+        self.post(|env, name| {
             let answer = match &opened {
                 Ok(id) => (atoms::ok(), *id).encode(env),
                 Err(error) => (atoms::error(), open_error(env, error)).encode(env),
             };
-            (atoms::hackney_native(), reference, answer).encode(env)
+            (atoms::hackney_native(), name, answer).encode(env)
         });
     }
 
-    /// Sends `{hackney_native, Ref, ok | {error, Reason}}`: what has become of what was sent.
+    /// Sends `{hackney_native, Name, ok | {error, Reason}}`: what has become of what was sent.
     pub(crate) fn tell(self, sent: Sent) {
-        self.post(|env, reference| (atoms::hackney_native(), reference, outcome(env, &sent)).encode(env));
+        self.post(|env, name| (atoms::hackney_native(), name, outcome(env, &sent)).encode(env));
     }
 
-    fn post(self, build: impl for<'a> FnOnce(Env<'a>, Term<'a>) -> Term<'a>) {
-        let Waiter {
-            pid,
-            mut env,
-            reference,
-            ..
-        } = self;
-        if lifecycle::is_halting() {
-            return;
+    /// False when the receiver is gone.
+    fn post(self, build: impl for<'a> FnOnce(Env<'a>, Term<'a>) -> Term<'a>) -> bool {
+        match self.name {
+            Name::Number(number) => post(&self.pid, |env| build(env, number.encode(env))),
+            Name::Reference(mut env, reference) => {
+                !lifecycle::is_halting()
+                    && env
+                        .send_and_clear(&self.pid, |env| build(env, reference.load(env)))
+                        .is_ok()
+            }
         }
-        let _ = env.send_and_clear(&pid, |env| build(env, reference.load(env)));
     }
 }
 
@@ -85,12 +91,9 @@ thread_local! {
     static POSTBOX: RefCell<OwnedEnv> = RefCell::new(OwnedEnv::new());
 }
 
-pub(crate) fn post(to: &LocalPid, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
-    if lifecycle::is_halting() {
-        return;
-    }
-    // A receiver that is gone is nobody's loss: the stream hears of its keeper's and its owner's end by other ways.
-    let _ = POSTBOX.with_borrow_mut(|env| env.send_and_clear(to, build));
+/// False when the receiver is gone.
+pub(crate) fn post(to: &LocalPid, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) -> bool {
+    !lifecycle::is_halting() && POSTBOX.with_borrow_mut(|env| env.send_and_clear(to, build)).is_ok()
 }
 
 /// Tells a connection's process of its life.
@@ -119,6 +122,7 @@ impl Outlet for Processes {
             Processes::OfProcess(keeper) => keeper,
             Processes::OfConnection(events) => return events.notify(owner, stream, notice),
         };
+        // A receiver that is gone is nobody's loss: the stream hears of its keeper's and its owner's end by other ways.
         post(owner, |env| match notice {
             Notice::Message(inner) => (atoms::hackney_h2(), *keeper, message(env, inner)).encode(env),
             // Of streams that tell the end apart.
@@ -134,6 +138,15 @@ impl Outlet for Processes {
             Processes::OfProcess(_) => waiter.wake(),
             Processes::OfConnection(events) => events.wake(waiter),
         }
+    }
+
+    fn takes_messages(waiter: &Waiter) -> bool {
+        matches!(waiter.name, Name::Number(_))
+    }
+
+    fn hand(&self, waiter: Waiter, next: &Message) -> Result<(), Gone> {
+        let handed = waiter.post(|env, name| (atoms::hackney_native(), name, message(env, next.clone())).encode(env));
+        if handed { Ok(()) } else { Err(Gone) }
     }
 
     fn life(&self, life: Life) {

@@ -13,6 +13,7 @@ pub mod handover;
 pub mod happy_eyeballs;
 pub mod listen;
 pub mod pipe;
+mod recent;
 pub mod resolve;
 pub mod socket;
 pub mod tcp;
