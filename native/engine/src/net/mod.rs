@@ -8,6 +8,7 @@ pub mod dial;
 pub mod errno;
 pub mod error;
 pub mod happy_eyeballs;
+mod recent;
 pub mod resolve;
 pub mod socket;
 pub mod tcp;

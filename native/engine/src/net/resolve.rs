@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 
 use dns_lookup::{AddrFamily, AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 use tokio::sync::Semaphore;
 
 use super::errno;
+use super::recent::Recent;
 use super::tcp::Family;
 
 /// How many `getaddrinfo` calls run at once in this process. Each holds a thread and cannot be cancelled: without a
@@ -14,6 +16,10 @@ use super::tcp::Family;
 pub const MAX_LOOKUPS: usize = 64;
 
 static LOOKUPS: Semaphore = Semaphore::const_new(MAX_LOOKUPS);
+
+/// Names of this machine itself: `localhost`, mostly, where connecting takes less time than a look-up. Other names are asked about each
+/// time, since their answers have a time to live that the resolver does not tell, and an order that shares out the load.
+static LOOPBACK: LazyLock<Recent<(String, Family), Vec<SocketAddr>>> = LazyLock::new(Recent::default);
 
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +61,31 @@ impl ResolveCode {
 
 /// The addresses of `host` in the resolver's order of preference (RFC 6724), restricted to `family`, without repeats.
 ///
-/// An IP literal is its own address; whether it fits the family is for the connection attempt to say.
+/// An IP literal is its own address; whether it fits the family is for the connection attempt to say. A name whose addresses were all
+/// of this machine's loopback a second ago is not looked up again.
 pub async fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, ResolveError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
+    let key = (host.to_owned(), family);
+    let mut addresses = match LOOPBACK.get(&key) {
+        Some(addresses) => addresses,
+        None => {
+            let addresses = ask(host, family).await?;
+            if addresses.iter().all(|address| address.ip().is_loopback()) {
+                LOOPBACK.put(key, addresses.clone());
+            }
+            addresses
+        }
+    };
+    for address in &mut addresses {
+        address.set_port(port);
+    }
+    Ok(addresses)
+}
+
+/// Asks the operating system's resolver, on a thread that may block. The addresses have no port.
+async fn ask(host: &str, family: Family) -> Result<Vec<SocketAddr>, ResolveError> {
     let failed = |code, text: String| ResolveError {
         host: host.to_owned(),
         code,
@@ -77,12 +103,9 @@ pub async fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<Socket
     })
     .await
     .map_err(|join| failed(ResolveCode::TryAgain, join.to_string()))?;
-    let mut addresses = looked_up.map_err(|(code, text)| failed(code, text))?;
+    let addresses = looked_up.map_err(|(code, text)| failed(code, text))?;
     if addresses.is_empty() {
         return Err(failed(ResolveCode::NxDomain, "the name has no address".into()));
-    }
-    for address in &mut addresses {
-        address.set_port(port);
     }
     Ok(addresses)
 }

@@ -16,7 +16,7 @@ use super::error::TlsConfigError;
 use super::files::{Files, Paths};
 use super::fingerprint::{self, Fingerprint};
 use super::options::TlsOptions;
-use super::recent::Recent;
+use crate::net::recent::Recent;
 
 /// How many configurations are kept. The one unused for longest goes first; connections that use it keep it alive.
 const MAX_CONFIGS: usize = 64;
@@ -24,7 +24,7 @@ const MAX_CONFIGS: usize = 64;
 static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
 
 /// Configurations by what their options say, file names included, for as long as their files are taken to be unchanged.
-static RECENT: LazyLock<Mutex<Recent<(Fingerprint, Paths)>>> = LazyLock::new(Mutex::default);
+static RECENT: LazyLock<Recent<(Fingerprint, Paths), Arc<ClientConfig>>> = LazyLock::new(Recent::default);
 
 /// Filled once; everyone who wants it meanwhile waits for the same building.
 type Slot = Arc<OnceCell<Arc<ClientConfig>>>;
@@ -66,13 +66,13 @@ pub(super) async fn client_config(options: &TlsOptions) -> Result<Arc<ClientConf
         return built(options, Files::default()).await;
     };
     let named = (fingerprint::of(options, &Files::default()), paths);
-    if let Some(config) = RECENT.lock().get(&named) {
+    if let Some(config) = RECENT.get(&named) {
         return Ok(config);
     }
     let paths = named.1.clone();
     let files = spawn_blocking(move || paths.read()).await.map_err(interrupted)??;
     let config = built(options, files).await?;
-    RECENT.lock().put(named, Arc::clone(&config));
+    RECENT.put(named, Arc::clone(&config));
     Ok(config)
 }
 

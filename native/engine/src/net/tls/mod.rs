@@ -15,7 +15,6 @@ mod key_cost;
 mod keylog;
 pub mod options;
 mod pem;
-mod recent;
 mod roots;
 mod verify;
 
