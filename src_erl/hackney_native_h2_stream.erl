@@ -149,7 +149,8 @@ send_trailers(_, _) ->
 recv(Pid) ->
     recv_from(Pid, default).
 
-%% @doc Takes the next message; waits for it `Timeout' milliseconds, else `{error, timeout}', by which nothing is lost.
+%% @doc Takes the next message; waits for it `Timeout' milliseconds, else `{error, timeout}', by which nothing is lost. A process that
+%% is killed while it waits takes at most the message with it that came at that moment.
 %%
 %% Other errors: `recv_busy' (another process waits), `{active_mode, Mode}', `not_connected', and once everything is read, how the
 %% stream ended: `closed' after `done', {@link close/1} or the peer's closing the connection, `{stream_error, Code}' after
@@ -283,14 +284,19 @@ recv_from(_, _) ->
 %% @private
 -spec recv_for(pid() | undefined, pid(), timeout() | default) -> {ok, h2_msg()} | {error, term()}.
 recv_for(Caller, Pid, Timeout) ->
-    Ref = make_ref(),
-    case look(Pid, Ref) of
+    Name = name(Caller),
+    case look(Pid, Name) of
         {wait, RecvTimeout} ->
             Deadline = deadline(case Timeout of default -> RecvTimeout; _ -> Timeout end),
-            await_message(watch(Caller), Pid, Ref, Deadline);
+            await_message(Caller, watch(Caller), Pid, Name, Deadline);
         Result ->
             Result
     end.
+
+%% By a number, the engine may hand over the message itself; by a reference, it is told where to look, as nothing may be taken for a
+%% caller on another node that is gone.
+name(undefined) -> erlang:unique_integer();
+name(_Caller) -> make_ref().
 
 %% The engine asks to look again, a tenth of a millisecond at most, when answers have been coming quickly.
 look(Pid, Ref) ->
@@ -311,12 +317,14 @@ look_at_many(Pid, Ref) ->
         Result -> Result
     end.
 
-await_message(Watch, Pid, Ref, Deadline) ->
-    case await(Watch, Pid, Ref, Deadline) of
+await_message(Caller, Watch, Pid, Name, Deadline) ->
+    case await(Watch, Pid, Name, Deadline) of
+        {ok, _} = Handed ->
+            Handed;
         ready ->
-            Next = make_ref(),
+            Next = name(Caller),
             case look(Pid, Next) of
-                {wait, _} -> await_message(Watch, Pid, Next, Deadline);
+                {wait, _} -> await_message(Caller, Watch, Pid, Next, Deadline);
                 Result -> Result
             end;
         timeout ->
@@ -326,6 +334,7 @@ await_message(Watch, Pid, Ref, Deadline) ->
 %% Waits for the engine's word, which always comes: when there is something, and when the stream ends.
 await(Watch, Pid, Ref, Deadline) ->
     receive
+        {hackney_native, Ref, Msg} -> {ok, Msg};
         {hackney_native, Ref} -> ready;
         {'DOWN', Watch, process, _, _} -> give_up(Pid, Ref)
     after remaining(Deadline) ->
@@ -338,7 +347,9 @@ give_up(Pid, Ref) ->
             timeout;
         _ ->
             %% The word was given already: it is here, or will be in a moment. It must not stay behind in the mailbox.
-            receive {hackney_native, Ref} -> ready
+            receive
+                {hackney_native, Ref, Msg} -> {ok, Msg};
+                {hackney_native, Ref} -> ready
             after 1000 -> timeout
             end
     end.

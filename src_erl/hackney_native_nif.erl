@@ -148,15 +148,16 @@ send_trailers(_Pid, _Headers) -> not_loaded().
 send_many_trailers(_Pid, _Headers) -> not_loaded().
 
 %% @doc Takes the next message. `again': there is none, but it will not be long. `many': it has so many header fields that
-%% `recv_many/2' has to take it. After `{wait, RecvTimeout}', `{hackney_native, Ref}' tells the caller when to look again.
--spec recv(pid(), reference()) ->
+%% `recv_many/2' has to take it. After `{wait, RecvTimeout}', `{hackney_native, Name}' tells the caller when to look again; to one that has named a
+%% number, the message itself may come as `{hackney_native, Name, Message}' instead.
+-spec recv(pid(), Name :: reference() | integer()) ->
           {ok, hackney_native_h2_stream:h2_msg()} | again | many | {wait, timeout()} | error().
-recv(_Pid, _Ref) -> not_loaded().
+recv(_Pid, _Name) -> not_loaded().
 
 %% @doc `recv/2' on a dirty scheduler.
--spec recv_many(pid(), reference()) ->
+-spec recv_many(pid(), Name :: reference() | integer()) ->
           {ok, hackney_native_h2_stream:h2_msg()} | again | {wait, timeout()} | error().
-recv_many(_Pid, _Ref) -> not_loaded().
+recv_many(_Pid, _Name) -> not_loaded().
 
 %% @doc Stops the caller's waiting. `false': it was told already, the message is there or on its way.
 -spec stop_waiting(pid()) -> boolean() | error().

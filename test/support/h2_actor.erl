@@ -81,8 +81,9 @@ reader(Stream, Timeout) ->
 
 %% Where a reader waits for the engine's word: it has taken no message that it has not returned.
 waits(Pid) ->
-    case process_info(Pid, current_stacktrace) of
-        {current_stacktrace, [{hackney_native_h2_stream, await, _, _} | _]} -> true;
+    %% With something in its mailbox it has been handed a message, or soon looks for one.
+    case process_info(Pid, [current_stacktrace, message_queue_len]) of
+        [{current_stacktrace, [{hackney_native_h2_stream, await, _, _} | _]}, {message_queue_len, 0}] -> true;
         _ -> false
     end.
 

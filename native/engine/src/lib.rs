@@ -11,4 +11,4 @@ mod outlet;
 pub mod runtime;
 
 pub use message::{MAX_DATA, Message, Mode, Notice};
-pub use outlet::{Life, Outlet};
+pub use outlet::{Gone, Life, Outlet};

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use hackney_engine::{Life, Notice, Outlet};
+use hackney_engine::{Gone, Life, Message, Notice, Outlet};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
 
@@ -16,25 +16,33 @@ pub(crate) struct Processes {
     pub(crate) keeper: LocalPid,
 }
 
-/// A process that waits in `receive` for `{hackney_native, Ref}`.
+/// A process that waits in `receive` for `{hackney_native, Name}`, or for `{hackney_native, Name, Message}`.
 pub(crate) struct Waiter {
     pid: LocalPid,
     key: u64,
-    env: OwnedEnv,
-    reference: SavedTerm,
+    name: Name,
+}
+
+/// By what the process knows what it waits for.
+enum Name {
+    /// It wants to be told to look.
+    Reference(OwnedEnv, SavedTerm),
+    /// It may be handed the message itself. A number needs no environment, too.
+    Number(i64),
 }
 
 impl Waiter {
-    /// The calling process, with a reference it has made.
-    pub(crate) fn new(caller: LocalPid, key: u64, reference: Term<'_>) -> Self {
-        let env = OwnedEnv::new();
-        let reference = env.save(reference);
-        Waiter {
-            pid: caller,
-            key,
-            env,
-            reference,
-        }
+    /// The calling process, with a reference or a number it has made.
+    pub(crate) fn new(caller: LocalPid, key: u64, name: Term<'_>) -> Self {
+        let name = name.decode().map_or_else(
+            |_| {
+                let env = OwnedEnv::new();
+                let reference = env.save(name);
+                Name::Reference(env, reference)
+            },
+            Name::Number,
+        );
+        Waiter { pid: caller, key, name }
     }
 }
 
@@ -43,12 +51,9 @@ thread_local! {
     static POSTBOX: RefCell<OwnedEnv> = RefCell::new(OwnedEnv::new());
 }
 
-fn post(to: &LocalPid, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
-    if lifecycle::is_halting() {
-        return;
-    }
-    // A receiver that is gone is nobody's loss: the stream hears of its keeper's and its owner's end by other ways.
-    let _ = POSTBOX.with_borrow_mut(|env| env.send_and_clear(to, build));
+/// False when the receiver is gone.
+fn post(to: &LocalPid, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) -> bool {
+    !lifecycle::is_halting() && POSTBOX.with_borrow_mut(|env| env.send_and_clear(to, build)).is_ok()
 }
 
 impl Outlet for Processes {
@@ -56,6 +61,7 @@ impl Outlet for Processes {
     type Waiter = Waiter;
 
     fn notify(&self, owner: &LocalPid, notice: Notice) {
+        // A receiver that is gone is nobody's loss: the stream hears of its keeper's and its owner's end by other ways.
         post(owner, |env| match notice {
             Notice::Message(inner) => (atoms::hackney_h2(), self.keeper, message(env, inner)).encode(env),
             Notice::Error(reason) => (atoms::hackney_h2_error(), self.keeper, end_reason(env, &reason)).encode(env),
@@ -65,16 +71,32 @@ impl Outlet for Processes {
     }
 
     fn wake(&self, waiter: Waiter) {
-        let Waiter {
-            pid,
-            mut env,
-            reference,
-            ..
-        } = waiter;
-        if lifecycle::is_halting() {
-            return;
+        match waiter.name {
+            Name::Number(number) => {
+                post(&waiter.pid, |env| (atoms::hackney_native(), number).encode(env));
+            }
+            Name::Reference(mut env, reference) => {
+                if !lifecycle::is_halting() {
+                    let _ = env.send_and_clear(&waiter.pid, |env| {
+                        (atoms::hackney_native(), reference.load(env)).encode(env)
+                    });
+                }
+            }
         }
-        let _ = env.send_and_clear(&pid, |env| (atoms::hackney_native(), reference.load(env)));
+    }
+
+    fn takes_messages(waiter: &Waiter) -> bool {
+        matches!(waiter.name, Name::Number(_))
+    }
+
+    fn hand(&self, waiter: Waiter, next: &Message) -> Result<(), Gone> {
+        let Name::Number(number) = waiter.name else {
+            return Err(Gone);
+        };
+        let handed = post(&waiter.pid, |env| {
+            (atoms::hackney_native(), number, message(env, next.clone())).encode(env)
+        });
+        if handed { Ok(()) } else { Err(Gone) }
     }
 
     fn life(&self, life: Life) {

@@ -157,6 +157,12 @@ impl Inbox {
         Some(message)
     }
 
+    /// The next message, if it is so short that a waiting reader is handed it: longer ones are left for its own thread to copy.
+    pub(crate) fn short(&self) -> Option<&Message> {
+        let next = self.queue.front()?;
+        matches!(next, Message::Data(data) if data.len() <= SHORT).then_some(next)
+    }
+
     /// How the stream ended, once nothing is left to read. Asking is being told.
     pub(crate) fn told_end(&mut self) -> Option<EndReason> {
         if !self.queue.is_empty() {

@@ -406,6 +406,9 @@ impl<O: Outlet> Stream<O> {
     pub(super) fn deliver(&self) {
         loop {
             let mut state = self.state.lock();
+            if self.hand_over(&mut state) {
+                continue;
+            }
             if let Some(waiter) = state.next_waiter() {
                 // It calls us as soon as it is awake: not into a lock that is still held.
                 drop(state);
@@ -431,6 +434,25 @@ impl<O: Outlet> Stream<O> {
             state.took(size);
             self.turn.store(true, Relaxed);
         }
+    }
+
+    /// Hands a waiting reader the message it waits for, which spares it a call. True when there was such a reader. Under the lock, so that
+    /// no other reader gets what comes behind it first, should this one turn out to be dead.
+    fn hand_over(&self, state: &mut State<O>) -> bool {
+        if state.inbox.mode() != Mode::Passive || state.inbox.short().is_none() {
+            return false;
+        }
+        let Some(reader) = state.reader.take_if(|reader| O::takes_messages(reader)) else {
+            return false;
+        };
+        if let Some(message) = state.inbox.short()
+            && self.outlet.hand(reader, message).is_ok()
+            && let Some(message) = state.inbox.pop()
+        {
+            state.spin.found_something();
+            state.took(message.body_len());
+        }
+        true
     }
 
     /// [`Stream::deliver`] for callers on other threads than the engine's.

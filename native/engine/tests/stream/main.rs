@@ -15,7 +15,7 @@ use hackney_engine::net::{Dial, TcpOptions};
 use hackney_engine::{Life, Message, Mode, Notice};
 use http::HeaderMap;
 
-use outlet::Client;
+use outlet::{Client, GONE, TAKER};
 
 /// Far above what anything takes: only a hang meets it.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -53,6 +53,25 @@ fn options() -> StreamOptions {
             max_header_list_size: 1 << 16,
         },
     }
+}
+
+/// One that is gone leaves its message to the next, and long ones are told of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_reader_is_handed_short_data() {
+    let mut client = Client::open(target(server::start().await), options()).await;
+    let send = |client: &Client, data: &[u8]| client.stream.send(Payload::Copied(data), false).unwrap();
+    assert!(matches!(client.recv().await, Ok(Message::Response(200, _))));
+    drop(client.wait_as(TAKER));
+    send(&client, b"one");
+    assert_eq!(client.handed().await, Some(Message::Data("one".into())));
+    drop(client.wait_as(GONE));
+    send(&client, b"two");
+    assert_eq!(client.handed().await, None);
+    assert_eq!(client.recv().await, Ok(Message::Data("two".into())));
+    let woken = client.wait_as(TAKER);
+    send(&client, &[7; 2000]);
+    woken.await;
+    assert_eq!(client.recv().await, Ok(Message::Data([7; 2000].to_vec().into())));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,17 +6,23 @@ use std::time::Duration;
 
 use hackney_engine::error::RecvError;
 use hackney_engine::h2::{Received, Stream, StreamOptions, Target};
-use hackney_engine::{Life, Message, Notice, Outlet};
+use hackney_engine::{Gone, Life, Message, Notice, Outlet};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::DEADLINE;
+
+/// A waiter that takes messages.
+pub(crate) const TAKER: u64 = 2;
+/// One that would, and is gone.
+pub(crate) const GONE: u64 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Channels {
     notices: mpsc::UnboundedSender<Notice>,
     noticed: Arc<AtomicUsize>,
     lives: mpsc::UnboundedSender<Life>,
+    handed: mpsc::UnboundedSender<Option<Message>>,
     woken: Arc<Notify>,
     panic: Arc<AtomicBool>,
 }
@@ -37,6 +43,17 @@ impl Outlet for Channels {
         }
     }
 
+    fn takes_messages(waiter: &u64) -> bool {
+        [TAKER, GONE].contains(waiter)
+    }
+
+    fn hand(&self, waiter: u64, message: &Message) -> Result<(), Gone> {
+        let taken = (waiter == TAKER).then(|| message.clone());
+        let outcome = taken.as_ref().map(|_| ()).ok_or(Gone);
+        let _ = self.handed.send(taken);
+        outcome
+    }
+
     fn life(&self, life: Life) {
         let _ = self.lives.send(life);
     }
@@ -51,6 +68,7 @@ pub(crate) struct Client {
     notices: mpsc::UnboundedReceiver<Notice>,
     noticed: Arc<AtomicUsize>,
     pub(crate) lives: mpsc::UnboundedReceiver<Life>,
+    handed: mpsc::UnboundedReceiver<Option<Message>>,
     woken: Arc<Notify>,
     panic: Arc<AtomicBool>,
 }
@@ -66,11 +84,13 @@ impl Client {
     pub(crate) fn opening(target: Target, options: StreamOptions) -> Self {
         let (notices_in, notices) = mpsc::unbounded_channel();
         let (lives_in, lives) = mpsc::unbounded_channel();
+        let (handed_in, handed) = mpsc::unbounded_channel();
         let (woken, panic, noticed) = (Arc::<Notify>::default(), Arc::<AtomicBool>::default(), Arc::default());
         let outlet = Channels {
             notices: notices_in,
             noticed: Arc::clone(&noticed),
             lives: lives_in,
+            handed: handed_in,
             woken: Arc::clone(&woken),
             panic: Arc::clone(&panic),
         };
@@ -81,6 +101,7 @@ impl Client {
             notices,
             noticed,
             lives,
+            handed,
             woken,
             panic,
         }
@@ -99,7 +120,12 @@ impl Client {
 
     /// Registers a reader now; done when it is woken.
     pub(crate) fn wait_once(&self) -> impl Future<Output = ()> + use<> {
-        while !matches!(self.stream.recv(1, usize::MAX, || 1), Ok(Received::Wait)) {
+        self.wait_as(1)
+    }
+
+    /// The same with that identity.
+    pub(crate) fn wait_as(&self, waiter: u64) -> impl Future<Output = ()> + use<> {
+        while !matches!(self.stream.recv(waiter, usize::MAX, || waiter), Ok(Received::Wait)) {
             std::thread::yield_now();
         }
         let woken = Arc::clone(&self.woken);
@@ -110,6 +136,12 @@ impl Client {
     pub(crate) async fn room(&self, size: usize) {
         assert!(self.stream.await_room(size, || 1));
         timeout(DEADLINE, self.woken.notified()).await.expect("woken");
+    }
+
+    /// What a waiter was handed; `None` when it was gone.
+    pub(crate) async fn handed(&mut self) -> Option<Message> {
+        let handed = timeout(DEADLINE, self.handed.recv()).await;
+        handed.expect("a message").expect("an outlet")
     }
 
     pub(crate) fn panic_at_next_wake(&self) {
