@@ -1,4 +1,5 @@
-%% @private The application's root. It has no children: a stream is its owner's, linked to it, or its owner's supervisor's.
+%% @private The application's root. Its children are the pools, started when they are needed. A stream is its owner's, linked to it, or
+%% its owner's supervisor's.
 -module(hackney_native_sup).
 
 -behaviour(supervisor).
@@ -17,4 +18,5 @@ start_link() ->
 %% @private
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
+    ok = hackney_native_h2_pool:new_table(),
     {ok, {#{strategy => one_for_one}, []}}.

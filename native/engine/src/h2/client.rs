@@ -74,8 +74,8 @@ impl<O: Outlet> std::fmt::Debug for Client<O> {
 pub struct ClientInfo {
     /// Addresses and TLS.
     pub endpoints: Endpoints,
-    /// Streams on it, and how many the peer lets there be. `None` for the instant in which it is worked on, and when it is over.
-    pub streams: Option<(usize, usize)>,
+    /// How many streams it has, and may have.
+    pub load: ClientLoad,
     /// What the peer lets us send on the connection now.
     pub send_window: i64,
     /// Body bytes received on all streams and not given back.
@@ -88,6 +88,19 @@ pub struct ClientInfo {
     pub rtt_us: Option<u64>,
     /// The peer's GOAWAY, if it sent one.
     pub goaway: Option<GoAway>,
+}
+
+/// How busy a connection is: see [`Client::load`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLoad {
+    /// Streams on it, those in line included.
+    pub streams: usize,
+    /// Those in line.
+    pub waiting: usize,
+    /// How many the peer lets there be. `usize::MAX` when it does not say.
+    pub most: usize,
+    /// Streams that were opened so far.
+    pub opened: usize,
 }
 
 impl<O: Outlet> Client<O> {
@@ -192,6 +205,31 @@ impl<O: Outlet> Client<O> {
         }
     }
 
+    /// Lets no more streams be opened: who tries, or is in line, hears [`EndReason::Unprocessed`]. Those that are open go on, and with
+    /// the last the connection ends.
+    pub fn retire(&self) {
+        if let Some(connection) = self.connection.get() {
+            connection.retire();
+        }
+    }
+
+    /// How busy it is. `None` when no stream can be opened on it.
+    pub fn load(&self) -> Option<ClientLoad> {
+        let connection = self.connection.get()?;
+        let admits = connection.is_open() && connection.admissions.len().is_some();
+        admits.then(|| Self::load_of(connection))
+    }
+
+    fn load_of(connection: &Connection<O>) -> ClientLoad {
+        let (streams, most, opened) = connection.load();
+        ClientLoad {
+            streams,
+            waiting: connection.admissions.len().unwrap_or_default(),
+            most,
+            opened,
+        }
+    }
+
     pub(super) fn authority(&self) -> &str {
         &self.options.authority
     }
@@ -211,7 +249,7 @@ impl<O: Outlet> Client<O> {
         let facts = &connection.facts;
         Some(ClientInfo {
             endpoints: connection.endpoints.clone(),
-            streams: connection.streams(),
+            load: Self::load_of(connection),
             send_window: facts.send_windows(0).0,
             unread: connection.unread.load(Relaxed),
             bytes_in: facts.bytes_in.load(Relaxed),

@@ -100,6 +100,20 @@ pub(crate) struct Connection<O: Outlet> {
     closing: AtomicBool,
     /// It is lost, though its byte stream does not say so.
     given_up: AtomicBool,
+    /// No stream is to be opened on it any more.
+    retiring: AtomicBool,
+    /// For who must not wait for the driver.
+    load: Load,
+}
+
+/// See [`Connection::load`].
+#[derive(Default)]
+struct Load {
+    /// Streams on it or in line.
+    taken: AtomicUsize,
+    /// As of the last round.
+    most: AtomicUsize,
+    opened: AtomicUsize,
 }
 
 /// What is driven.
@@ -143,6 +157,8 @@ impl<O: Outlet> Connection<O> {
             unread: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            retiring: AtomicBool::new(false),
+            load: Load::default(),
         })
     }
 
@@ -195,6 +211,7 @@ impl<O: Outlet> Connection<O> {
         };
         // Set once: only one opening gets here, see `Phase`.
         let _ = stream.link.set(link);
+        self.load.opened.fetch_add(1, Ordering::Relaxed);
         entry.insert(Pump::new(stream.clone(), response, sending, ready.clone()));
         ready.mark();
         Ok(())
@@ -225,11 +242,54 @@ impl<O: Outlet> Connection<O> {
         }
     }
 
-    /// How many streams it has, and how many it may have now. `None` when it is over, or just being driven.
-    pub(super) fn streams(&self) -> Option<(usize, usize)> {
-        let slot = self.driver.try_lock()?;
-        let driver = slot.as_ref()?;
-        Some((driver.streams.len(), driver.h2.max_concurrent_send_streams()))
+    /// Has no stream opened any more. With the last that there is, the connection ends.
+    pub(super) fn retire(&self) {
+        self.retiring.store(true, Ordering::Release);
+        self.drive_soon();
+    }
+
+    /// How many streams it has or has in line, how many it may have, and how many were opened so far.
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        let Load { taken, most, opened } = &self.load;
+        (
+            taken.load(Ordering::Relaxed),
+            most.load(Ordering::Relaxed),
+            opened.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Counts one more stream, if there is a place for it, or in any case when it `waits` otherwise. False when it is not counted.
+    pub(super) fn take_place(&self, waits: bool) -> bool {
+        let most = self.load.most.load(Ordering::Relaxed);
+        let take = |taken| (waits || taken < most).then_some(taken + 1);
+        self.load
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    /// A stream that was counted is no more, or never came to be.
+    pub(super) fn give_place_back(&self) {
+        self.load.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Streams may be opened, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        !self.retiring.load(Ordering::Acquire)
+            && !self.closing.load(Ordering::Acquire)
+            && self.facts.goaway().is_none()
+            && self.facts.ending().is_none()
+    }
+
+    pub(super) fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::Acquire)
+    }
+
+    fn note_load(&self, driver: &Driver<O>) {
+        if self.is_shared() {
+            let most = driver.h2.max_concurrent_send_streams();
+            self.load.most.store(most, Ordering::Relaxed);
+        }
     }
 
     /// A handle to send PINGs with; there is one only.
@@ -347,9 +407,13 @@ impl<O: Outlet> Connection<O> {
     /// of what has changed.
     fn round(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
         let mut news = false;
+        if self.retiring.load(Ordering::Acquire) && driver.opener.take().is_some() {
+            // The task asks whether this was the end.
+            news = true;
+        }
         if self.closing.load(Ordering::Acquire) && !driver.closed {
             // However many streams there are to be ended: not on a caller's thread.
-            news = place.is_inline();
+            news |= place.is_inline();
             if place == Place::Task {
                 self.end_all(driver);
             }
@@ -376,6 +440,7 @@ impl<O: Outlet> Connection<O> {
         news |= self.admit(driver, place);
         news |= self.pump_ready(driver, place);
         self.widen(driver);
+        self.note_load(driver);
         news
     }
 
@@ -550,6 +615,9 @@ impl<O: Outlet> Wake for Connection<O> {
 /// A stream has left its connection: its handles go, its users hear of it.
 fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
     connection.facts.forget(pump.id);
+    if connection.is_shared() {
+        connection.give_place_back();
+    }
     let stream = pump.stream.clone();
     // A panic inside h2 leaves its lock poisoned, and dropping a handle panics then too.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(pump)));

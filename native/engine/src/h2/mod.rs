@@ -29,7 +29,7 @@ mod stream;
 mod tap;
 
 pub use admission::Admitted;
-pub use client::{Client, ClientInfo, ClientLife, ClientListener, ClientOptions, Keepalive};
+pub use client::{Client, ClientInfo, ClientLife, ClientListener, ClientLoad, ClientOptions, Keepalive};
 pub use connection::connections;
 pub use credit::FlowControl;
 pub use facts::GoAway;

@@ -70,7 +70,7 @@ impl Shared {
             headers: HeaderMap::new(),
         };
         let client = Client::made(Target { request, dial: None }, options);
-        let admitted = client.stream.open_on(&self.connection, deadline);
+        let admitted = client.stream.open_on(&self.connection, deadline, true);
         (client, admitted)
     }
 }
