@@ -17,7 +17,7 @@
 %% When the native library is missing or of another version, every call returns `{error, {nif_not_loaded, Text}}'.
 -module(hackney_native).
 
--export([h2_connect/1, h2_connect/2]).
+-export([h2_connect/1, h2_connect/2, h2_pool/2, h2_pool_stop/1]).
 -export([h2_open/2, h2_open/3, h2_open/4,
          h2_send/2, h2_send/3, h2_send/4, h2_send_trailers/2,
          h2_recv/1, h2_recv/2, h2_consume/2,
@@ -77,6 +77,27 @@ h2_connect(URL, Options) ->
         {error, _} = Error -> Error
     end.
 
+%% @doc Makes a pool of connections, or changes its options, for `{pool, Name}' among those of {@link h2_open/4}: a pool that was not
+%% made has the defaults. Options that are not given stay as they were; those of keeping alive hold for connections from now on. See
+%% {@link hackney_native_h2_pool}.
+%%
+%% ```
+%% ok = hackney_native:h2_pool(api, [{max_connections, 2}, {keepalive, 30000}]),
+%% {ok, S} = hackney_native:h2_open(post, <<"https://localhost:8443/echo">>, [], [{pool, api}]).
+%% '''
+%%
+%% Errors: `{unsupported_option, Name}', `{badarg, {Name, Value}}', and `{pool_not_running, Name}': pools need the application
+%% `hackney_native' started.
+-spec h2_pool(hackney_native_h2_pool:name(), hackney_native_h2_pool:options()) -> ok | {error, term()}.
+h2_pool(Name, Options) ->
+    hackney_native_h2_pool:configure(Name, Options).
+
+%% @doc Ends a pool: its connections are closed, the streams on them end with `closed', its options are forgotten. `ok' also for one
+%% that is not there. The next stream with that name starts it anew.
+-spec h2_pool_stop(hackney_native_h2_pool:name()) -> ok | {error, term()}.
+h2_pool_stop(Name) ->
+    hackney_native_h2_pool:stop(Name).
+
 %% @doc `h2_open(post, Target, [], Options)'.
 -spec h2_open(target(), options()) -> {ok, pid()} | {error, term()}.
 h2_open(Target, Options) ->
@@ -94,6 +115,10 @@ h2_open(Target, Headers, Options) ->
 %% wait until the peer lets there be one more; options that concern the connection are refused; and there are two more errors:
 %% `unprocessed' (the peer has said GOAWAY and has not looked at this request: send it again on another connection), and `closed' (the
 %% connection is over).
+%%
+%% With `{pool, Name}', a URL's stream is opened on a connection that others of that pool share, see {@link hackney_native_h2_pool}.
+%% `connect_timeout' is for getting a connection and a place on it together; `max_recv_buffer' is not to be had, as the windows of the
+%% connection bound what lies unread. Errors are those of connecting, and `{pool_not_running, Name}'.
 %%
 %% The method: atoms and strings are upper-cased, a binary is sent as it is. `Headers': names are lower-cased, `host' is dropped in
 %% favour of `:authority'. Options, with their defaults; sizes in bytes, times in milliseconds or `infinity':
@@ -125,8 +150,13 @@ h2_open(Target, Headers, Options) ->
 -spec h2_open(method(), target(), headers(), options()) -> {ok, pid()} | {error, term()}.
 h2_open(Method, Target, Headers, Options) ->
     case stream_options(Method, Target, Headers, Options) of
-        {ok, StreamOptions} -> start(hackney_native_h2_stream, StreamOptions);
-        {error, _} = Error -> Error
+        {ok, #{host := _, pool := Pool} = Given} ->
+            {Connection, Stream} = hackney_native_options:split(maps:remove(pool, Given)),
+            hackney_native_h2_pool:open(Pool, Connection, Stream);
+        {ok, StreamOptions} ->
+            start(hackney_native_h2_stream, StreamOptions);
+        {error, _} = Error ->
+            Error
     end.
 
 stream_options(Method, Connection, Headers, Options) when is_pid(Connection) ->

@@ -202,12 +202,12 @@ controlling_process(Conn, NewOwner) when is_pid(NewOwner) ->
 controlling_process(_, _) ->
     error(badarg).
 
-%% @doc What is known of the connection: `streams' (on it now or in line), `max_streams' (how many there may be at a time, or
-%% `infinity'), `recv_queue_bytes' (received on all streams and not given back), `send_window' (bytes
-%% that the peer lets us send on the connection), `peer' and `local' (`{Address, Port}'), `alpn', `tls_version', `tls_cipher',
-%% `tls_resumed', `peer_certificate' (DER), `bytes_in' and `bytes_out' (HTTP/2 frames included), `rtt_us' (round-trip time in
-%% microseconds), `goaway' (`{LastStreamId, Code}'). `undefined' is what is not known. `{error, not_connected}' before it is
-%% connected, `{error, closed}' afterwards.
+%% @doc What is known of the connection: `streams' (on it now), `waiting' (in line), `max_streams' (how many the peer lets there be,
+%% `infinity' if it does not say), `recv_queue_bytes' (received on all streams and not given back), `send_window' (bytes that the peer
+%% lets us send on the connection), `peer' and `local' (`{Address, Port}'), `alpn', `tls_version', `tls_cipher', `tls_resumed',
+%% `peer_certificate' (DER), `bytes_in' and `bytes_out' (HTTP/2 frames included), `rtt_us' (round-trip time in microseconds), `goaway'
+%% (`{LastStreamId, Code}'). `undefined' is what is not known. `{error, not_connected}' before it is connected, `{error, closed}'
+%% afterwards.
 -spec info(pid()) -> {ok, map()} | {error, term()}.
 info(Conn) ->
     on(Conn, client_info, [Conn]).

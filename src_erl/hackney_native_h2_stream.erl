@@ -32,6 +32,9 @@
          recv/1, recv/2, consume/2,
          setopts/2, controlling_process/2, info/1, close/1]).
 
+%% For pools.
+-export([connect_if_free/2]).
+
 %% For calls from other nodes.
 -export([recv_for/3, send_for/5, start_for/2]).
 
@@ -115,6 +118,11 @@ connect(Pid, Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >=
     call(Pid, {connect, Timeout});
 connect(_, _) ->
     error(badarg).
+
+%% @private On a shared connection, if there is a place: else `{error, full}' at once.
+-spec connect_if_free(pid(), timeout()) -> ok | {error, term()}.
+connect_if_free(Pid, Timeout) ->
+    call(Pid, {connect, {if_free, Timeout}}).
 
 %% @doc Queues DATA. See {@link send/4}.
 -spec send(pid(), iodata()) -> ok | {error, term()}.
@@ -448,7 +456,8 @@ idle(EventType, Event, Data) ->
     in_any_state(EventType, Event, Data).
 
 connect_engine(undefined, Timeout) -> hackney_native_nif:connect(Timeout);
-connect_engine(Connection, Timeout) -> hackney_native_nif:connect_on(Connection, Timeout).
+connect_engine(Connection, {if_free, Timeout}) -> hackney_native_nif:connect_on(Connection, Timeout, false);
+connect_engine(Connection, Timeout) -> hackney_native_nif:connect_on(Connection, Timeout, true).
 
 opened(#data{connecting = From} = Data) ->
     {next_state, connected, Data#data{connecting = undefined}, [{reply, From, ok}]}.

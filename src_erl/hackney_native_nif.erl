@@ -11,7 +11,7 @@
          send/3, send_many/3, await_room/3, send_trailers/2, send_many_trailers/2,
          recv/2, recv_many/2, stop_waiting/1,
          consume/2, set_active/2, set_owner/2, close/1, info/1,
-         client_new/3, client_connect/1, client_info/1, client_close/1, connect_on/2,
+         client_new/3, client_connect/1, client_info/1, client_load/1, client_retire/1, client_close/1, connect_on/3,
          h2_request/3, h2_request_many/3, h2_respond/5, h2_respond_many/5, h2_respond_with/5,
          h2_send_data/4, h2_send_many/4, h2_send_and_wait/5, h2_stop_waiting/2, h2_send_trailers/3, h2_send_many_trailers/3,
          h2_consume/3, h2_cancel/3, h2_set_handler/5, h2_unset_handler/2, h2_peer_settings/1,
@@ -23,7 +23,7 @@
        send/3, send_many/3, await_room/3, send_trailers/2, send_many_trailers/2,
        recv/2, recv_many/2, stop_waiting/1,
        consume/2, set_active/2, set_owner/2, close/1, info/1,
-       client_new/3, client_connect/1, client_info/1, client_close/1, connect_on/2,
+       client_new/3, client_connect/1, client_info/1, client_load/1, client_retire/1, client_close/1, connect_on/3,
        h2_request/3, h2_request_many/3, h2_respond/5, h2_respond_many/5, h2_respond_with/5,
        h2_send_data/4, h2_send_many/4, h2_send_and_wait/5, h2_stop_waiting/2, h2_send_trailers/3, h2_send_many_trailers/3,
        h2_consume/3, h2_cancel/3, h2_set_handler/5, h2_unset_handler/2, h2_peer_settings/1,
@@ -34,7 +34,7 @@
 -on_load(load/0).
 
 %% Agreed on with the library, see `native/nif/src/lifecycle.rs'.
--define(ABI, 3).
+-define(ABI, 4).
 -define(NOT_LOADED, {?MODULE, not_loaded}).
 
 -type error() :: {error, term()}.
@@ -153,14 +153,22 @@ client_connect(_Timeout) -> not_loaded().
 -spec client_info(pid()) -> {ok, map()} | error().
 client_info(_Pid) -> not_loaded().
 
+%% @doc How many streams a connection has, those in line included, may have, and has had. `{error, closed}' when none can be opened.
+-spec client_load(pid()) -> {Streams :: non_neg_integer(), Most :: non_neg_integer() | infinity, Opened :: non_neg_integer()} | error().
+client_load(_Pid) -> not_loaded().
+
+%% @doc Lets no more streams be opened on a connection, which ends with its last.
+-spec client_retire(pid()) -> ok | error().
+client_retire(_Pid) -> not_loaded().
+
 %% @doc Closes the caller's connection.
 -spec client_close(pid()) -> ok | error().
 client_close(_Pid) -> not_loaded().
 
 %% @doc Opens the caller's stream on the connection of a process. After `wait' it is in line for a place, and it is as after
-%% `connect/1'.
--spec connect_on(pid(), timeout()) -> opened | wait | error().
-connect_on(_Connection, _Timeout) -> not_loaded().
+%% `connect/1'. Without `Waits', `{error, full}' when there is no place.
+-spec connect_on(pid(), timeout(), Waits :: boolean()) -> opened | wait | error().
+connect_on(_Connection, _Timeout, _Waits) -> not_loaded().
 
 %% @doc Sends a request on the connection of a process: `{ok, StreamId}'. After `wait', `{hackney_native, Ref, {ok, StreamId} |
 %% {error, Reason}}' follows soon.

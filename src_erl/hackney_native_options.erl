@@ -1,7 +1,7 @@
 %% @private The options of a stream: checked, completed with their defaults, and cut to what the engine is told.
 -module(hackney_native_options).
 
--export([stream/1, from_url/4, on_connection/4, worker_threads/0]).
+-export([stream/1, from_url/4, on_connection/4, split/1, connect_timeout/0, worker_threads/0]).
 
 -export_type([stream/0, shared_stream/0]).
 
@@ -55,6 +55,18 @@ from_url(Method, URL, Headers, Options) ->
         {ok, Given, Path} -> {ok, Given#{method => Method, path => Path, headers => Headers}};
         {error, _} = Error -> Error
     end.
+
+%% @doc Cuts what {@link from_url/4} makes into the options that decide about the connection and the others.
+-spec split(map()) -> {Connection :: map(), Stream :: map()}.
+split(Options) ->
+    Names = [host, port, h2c, connect_options, ssl_options, insecure, initial_window_size, connection_window_size, max_frame_size,
+             max_header_list_size],
+    {maps:with(Names, Options), maps:without(Names, Options)}.
+
+%% @doc How long opening a stream may take unless its options say otherwise.
+-spec connect_timeout() -> pos_integer().
+connect_timeout() ->
+    ?CONNECT_TIMEOUT.
 
 %% @doc The same for a stream on a connection that is there already. It decides about all that concerns connections.
 -spec on_connection(atom() | string() | binary(), {pid(), binary() | string()}, list(), list() | map()) ->

@@ -1,5 +1,5 @@
-%% @private The application's root. Its children are servers: a stream, or a client's connection, is its owner's, linked to it, or its
-%% owner's supervisor's.
+%% @private The application's root. Its children are the servers, and the pools, started when they are needed. A stream, or a client's
+%% connection, is its owner's, linked to it, or its owner's supervisor's.
 -module(hackney_native_sup).
 
 -behaviour(supervisor).
@@ -18,5 +18,6 @@ start_link() ->
 %% @private
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
+    ok = hackney_native_h2_pool:new_table(),
     {ok, {#{strategy => one_for_one},
           [#{id => servers, start => {hackney_native_h2_server_sup, start_link, []}, type => supervisor}]}}.

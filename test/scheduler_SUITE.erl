@@ -10,6 +10,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([first_stream_of_a_node/1, first_stream/0, many_certificates/1, many_header_fields/1, many_trailers/1,
          many_fields_received/1, short_frames_received/1, short_frames_unread/1, none_under_load/1, times_only_when_asked/1]).
+-export([shared_connection_under_load/1, events_of_many_streams/1, guests/2]).
 -export([send_of_100_mb/1, send_of_an_iolist_in_many_parts/1, send_to_a_full_queue/1, recv_of_a_large_frame/1,
          close_with_much_queued/1, death_with_much_queued/1, info_and_setopts/1]).
 
@@ -21,7 +22,7 @@ all() ->
     [send_of_100_mb, send_of_an_iolist_in_many_parts, send_to_a_full_queue, recv_of_a_large_frame, close_with_much_queued,
      death_with_much_queued, info_and_setopts,
      first_stream_of_a_node, many_certificates, many_header_fields, many_trailers, many_fields_received, short_frames_received,
-     short_frames_unread, none_under_load, times_only_when_asked].
+     short_frames_unread, none_under_load, shared_connection_under_load, events_of_many_streams, times_only_when_asked].
 
 suite() -> [{timetrap, {minutes, 5}}].
 
@@ -193,6 +194,69 @@ none_under_load(_Config) ->
     try least_of(?TRIES, fun() -> measured(fun() -> nif_load:run(Server, Seconds) end) end)
     after embedded_server:stop(Server)
     end.
+
+%% A thousand streams talk on one connection, while others come and go.
+shared_connection_under_load(_Config) ->
+    Server = embedded_server:start(),
+    Trust = [{ssl_options, [{cacertfile, embedded_server:ca_file(Server)}]}],
+    try bounded(fun() ->
+            {ok, Conn} = hackney_native:h2_connect(embedded_server:url(Server, "/"), Trust),
+            Target = fun() -> {Conn, <<"/echo">>} end,
+            Guests = h2_case:concurrently(fun() -> guests(Conn, 1000) end),
+            _ = shared_load:ping_pong(Target, 1000, 20, open_at_once),
+            ok = h2_case:result(Guests),
+            ok = hackney_native_h2_connection:close(Conn)
+        end)
+    after embedded_server:stop(Server)
+    end.
+
+guests(_Conn, 0) ->
+    ok;
+guests(Conn, Left) ->
+    {ok, Stream} = hackney_native:h2_open(post, {Conn, <<"/echo">>}, [], []),
+    {ok, _} = hackney_native:h2_info(Conn),
+    %% To its end: servers take many that are opened and cancelled for an attack.
+    ok = hackney_native:h2_send(Stream, <<>>, fin),
+    [{response, 200, _} | _] = h2_case:drain(Stream),
+    guests(Conn, Left - 1).
+
+%% What concerns them all at once, in the moment in which somebody drives the connection from a call: places for all that wait, a
+%% change of all windows, GOAWAY, the connection's end in three ways.
+events_of_many_streams(_Config) ->
+    bounded(fun() -> [many_streams(End) || End <- [fun(Conn, _) -> hackney_native_h2_connection:close(Conn) end,
+                                                   fun(Conn, _) -> unlink(Conn), exit(Conn, kill) end,
+                                                   fun(_, Wire) -> raw_peer:run(Wire, [{goaway, 1, no_error}, abort]) end]]
+            end).
+
+many_streams(End) ->
+    Count = 1000,
+    Peer = raw_peer:start(#{transport => tcp, settings => [{max_concurrent_streams, 1}], when_closed => stop}),
+    {ok, Conn} = hackney_native:h2_connect(raw_peer:url(Peer), raw_peer:options(Peer)),
+    Wire = raw_peer:accept(Peer),
+    {ok, First} = hackney_native:h2_open(post, Conn, [], []),
+    [ok, ok] = raw_peer:run(Wire, [{headers, 1, [{<<":status">>, <<"200">>}]}, {data, 1, <<"x">>}]),
+    Talker = spawn(fun() -> talk(First) end),
+    Others = [h2_case:concurrently(fun() ->
+                  {ok, Stream} = hackney_native:h2_open(post, Conn, [], [{connect_timeout, 20000}]),
+                  hackney_native:h2_recv(Stream)
+              end) || _ <- lists:seq(1, Count)],
+    {ok, #{streams := Streams}} = hackney_native:memory(),
+    Streams > Count orelse h2_case:until(fun() -> {ok, #{streams := N}} = hackney_native:memory(), N > Count end),
+    [ok] = raw_peer:run(Wire, [{settings, [{max_concurrent_streams, 2 * Count}]}]),
+    h2_case:until(fun() -> {ok, #{streams := N}} = hackney_native:h2_info(Conn), N =:= Count + 1 end),
+    [ok, ok] = raw_peer:run(Wire, [{settings, [{initial_window_size, 0}]}, {settings, [{initial_window_size, 1000000}]}]),
+    ok = raw_peer:barrier(Wire),
+    _ = End(Conn, Wire),
+    [{error, _} = h2_case:result(Task) || Task <- Others],
+    exit(Talker, kill),
+    unlink(First),
+    raw_peer:stop(Peer).
+
+%% Sends as one who waits for answers does: each call drives the connection.
+talk(Stream) ->
+    _ = hackney_native:h2_recv(Stream, 0),
+    _ = hackney_native:h2_send(Stream, <<"x">>),
+    talk(Stream).
 
 times_only_when_asked(_Config) ->
     ok = hackney_native:nif_times(start),

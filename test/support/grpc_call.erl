@@ -18,13 +18,16 @@
 
 -define(TIMEOUT, 20000).
 
-%% @doc Starts a call of interop.Echo's `Method' at a server's URL, with more metadata and options.
--spec open(binary(), string(), headers(), list()) -> call().
-open(BaseURL, Method, Metadata, Options) ->
+%% @doc Starts a call of interop.Echo's `Method' at a server's URL, or on a connection to it, with more metadata and options.
+-spec open(binary() | pid(), string(), headers(), list()) -> call().
+open(Server, Method, Metadata, Options) ->
     Headers = [{<<"content-type">>, <<"application/grpc">>}, {<<"te">>, <<"trailers">>} | Metadata],
-    {ok, Stream} = hackney_native:h2_open(post, <<BaseURL/binary, "/interop.Echo/",
-                                                  (list_to_binary(Method))/binary>>,
-                                          Headers, Options),
+    Path = list_to_binary(["/interop.Echo/", Method]),
+    Target = case Server of
+                 Connection when is_pid(Connection) -> {Connection, Path};
+                 BaseURL -> <<BaseURL/binary, Path/binary>>
+             end,
+    {ok, Stream} = hackney_native:h2_open(post, Target, Headers, Options),
     #call{stream = Stream}.
 
 %% @doc The stream below.

@@ -68,6 +68,9 @@ pub enum OpenError {
     /// The connection stood, but the stream ended before it was open.
     #[error(transparent)]
     Ended(EndReason),
+    /// There is no place for it on the connection, and it is not to wait for one.
+    #[error("no place")]
+    Full,
     /// A connect is under way or done already.
     #[error("already connected")]
     Already,

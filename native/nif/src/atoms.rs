@@ -33,6 +33,7 @@ rustler::atoms! {
 
     // a connection's process
     over,
+    full,
     host,
 
     // listeners, and connections whose bytes a process carries
@@ -125,6 +126,7 @@ rustler::atoms! {
     // new_many/3, memory/0
     threads,
     streams,
+    waiting,
     connections,
     tasks,
     native_bytes,

@@ -99,14 +99,14 @@ fn connect<'a>(env: Env<'a>, deadline: Term<'a>) -> NifResult<Term<'a>> {
     })
 }
 
-/// Opens the caller's stream on the connection of another process.
+/// Opens the caller's stream on the connection of another process. Without `waits`, only if there is a place for it.
 #[rustler::nif]
-fn connect_on<'a>(env: Env<'a>, connection: LocalPid, deadline: Term<'a>) -> NifResult<Term<'a>> {
+fn connect_on<'a>(env: Env<'a>, connection: LocalPid, deadline: Term<'a>, waits: bool) -> NifResult<Term<'a>> {
     let _timer = times::CONNECT_ON.start();
     let (Some(stream), Some(client)) = (find(env, &env.pid()), clients::find(pid_key(env, &connection))) else {
         return Ok(gone(env));
     };
-    Ok(match stream.open_on(&client, decode_timeout(deadline)?) {
+    Ok(match stream.open_on(&client, decode_timeout(deadline)?, waits) {
         Ok(Admitted::Now) => atoms::opened().encode(env),
         Ok(Admitted::Later) => atoms::wait().encode(env),
         Err(failure) => error(env, errors::open_error(env, &failure)),

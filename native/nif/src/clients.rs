@@ -145,3 +145,22 @@ fn client_close(env: Env<'_>, pid: LocalPid) -> Atom {
     }
     atoms::ok()
 }
+
+/// `{Streams, Most, Opened}`, or that none can be opened.
+#[rustler::nif]
+fn client_load(env: Env<'_>, pid: LocalPid) -> Term<'_> {
+    let _timer = times::CLIENT_LOAD.start();
+    match find(pid_key(env, &pid)).and_then(|client| client.load()) {
+        Some(load) => crate::terms::info::encode_load(env, load),
+        None => gone(env),
+    }
+}
+
+#[rustler::nif]
+fn client_retire(env: Env<'_>, pid: LocalPid) -> Atom {
+    let _timer = times::CLIENT_RETIRE.start();
+    if let Some(client) = find(pid_key(env, &pid)) {
+        client.retire();
+    }
+    atoms::ok()
+}

@@ -86,11 +86,8 @@ fn ask<'a>(env: Env<'a>, pid: LocalPid, request: Term<'a>, reference: Term<'a>) 
     let Some((client, room)) = connection(env, &pid) else {
         return Ok(gone(env));
     };
-    let Some(snapshot) = client.info() else {
+    if client.info().is_none() {
         return Ok(error(env, atoms::not_connected()));
-    };
-    if snapshot.max_streams.is_some_and(|max| snapshot.streams >= max as usize) {
-        return Ok(error(env, atoms::max_streams_exceeded()));
     }
     let term: RequestTerm<'_> = request.decode()?;
     let fields = headers::decode(&headers::pairs(term.headers)?).map_err(|_| rustler::Error::BadArg)?;
@@ -127,7 +124,7 @@ fn ask<'a>(env: Env<'a>, pid: LocalPid, request: Term<'a>, reference: Term<'a>) 
         outlet,
         client.runtime(),
     ));
-    Ok(match stream.request_on(&client, None, term.fin) {
+    Ok(match stream.request_on(&client, None, false, term.fin) {
         Ok(Admitted::Later) => atoms::wait().encode(env),
         Ok(Admitted::Now) => {
             let id = stream.id().unwrap_or_default();
@@ -137,6 +134,7 @@ fn ask<'a>(env: Env<'a>, pid: LocalPid, request: Term<'a>, reference: Term<'a>) 
             }
             (atoms::ok(), id).encode(env)
         }
+        Err(OpenError::Full) => error(env, atoms::max_streams_exceeded()),
         Err(OpenError::Request(_)) => error(env, atoms::protocol_error()),
         Err(failure) => error(env, errors::open_error(env, &failure)),
     })
@@ -433,7 +431,7 @@ fn h2_set_owner(env: Env<'_>, owner: LocalPid) -> Atom {
 fn h2_drain(env: Env<'_>) -> Atom {
     let _timer = times::H2_DRAIN.start();
     if let Some((client, _)) = connection(env, &env.pid()) {
-        client.drain();
+        client.retire();
     }
     atoms::ok()
 }

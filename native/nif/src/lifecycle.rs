@@ -11,7 +11,7 @@ use crate::{clients, keeper, registry, serving};
 
 /// What `hackney_native_nif` and this library must agree on: the functions, their arguments and results. Raised with every change;
 /// a library left over from another version is then refused instead of misunderstood.
-const ABI: u32 = 3;
+const ABI: u32 = 4;
 
 /// Set when the VM has begun to halt: from then on its functions must not be called by threads of ours.
 static HALTING: AtomicBool = AtomicBool::new(false);

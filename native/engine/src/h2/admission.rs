@@ -42,8 +42,9 @@ impl<O: Outlet> Admissions<O> {
         self.0.lock().as_ref().is_none_or(VecDeque::is_empty)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.lock().as_ref().map_or(0, VecDeque::len)
+    /// How many wait. `None` when nobody is admitted any more.
+    pub(super) fn len(&self) -> Option<usize> {
+        self.0.lock().as_ref().map(VecDeque::len)
     }
 
     /// False when nobody is admitted any more.
@@ -59,11 +60,13 @@ impl<O: Outlet> Admissions<O> {
         self.0.lock().as_mut().and_then(VecDeque::pop_front)
     }
 
-    /// Takes a stream out of the line that does not want to wait any longer.
-    fn leave(&self, stream: &Arc<Stream<O>>) {
-        if let Some(line) = self.0.lock().as_mut() {
-            line.retain(|waiting| !Arc::ptr_eq(&waiting.stream, stream));
-        }
+    /// Takes a stream out of the line that does not want to wait any longer. False when it was not in it any more.
+    fn leave(&self, stream: &Arc<Stream<O>>) -> bool {
+        let mut line = self.0.lock();
+        let Some(line) = line.as_mut() else { return false };
+        let before = line.len();
+        line.retain(|waiting| !Arc::ptr_eq(&waiting.stream, stream));
+        line.len() < before
     }
 
     /// From now on nobody is admitted. Returns those who wait.
@@ -82,13 +85,19 @@ pub enum Admitted {
 }
 
 impl<O: Outlet> Stream<O> {
-    /// Opens the stream on a connection that stands. When there is no place for it yet it waits for one, not longer than `deadline`.
+    /// Opens the stream on a connection that stands. When there is no place for it yet it waits for one if it is to, not longer than
+    /// `deadline`.
     ///
     /// # Errors
-    /// [`OpenError::Already`] when it was called before. [`OpenError::Ended`]: the connection is none yet, or no more
+    /// [`OpenError::Full`] when there is no place and it is not to wait. [`OpenError::Already`] when it was called before. [`OpenError::Ended`]: the connection is none yet, or no more
     /// ([`EndReason::Closed`]), or the peer has said GOAWAY ([`EndReason::Unprocessed`]).
-    pub fn open_on(self: &Arc<Self>, client: &Client<O>, deadline: Option<Duration>) -> Result<Admitted, OpenError> {
-        self.request_on(client, deadline, false)
+    pub fn open_on(
+        self: &Arc<Self>,
+        client: &Client<O>,
+        deadline: Option<Duration>,
+        waits: bool,
+    ) -> Result<Admitted, OpenError> {
+        self.request_on(client, deadline, waits, false)
     }
 
     /// [`Stream::open_on`]; with `fin` the request is all that will be sent.
@@ -99,6 +108,7 @@ impl<O: Outlet> Stream<O> {
         self: &Arc<Self>,
         client: &Client<O>,
         deadline: Option<Duration>,
+        waits: bool,
         fin: bool,
     ) -> Result<Admitted, OpenError> {
         let connection = client.connection().ok_or(OpenError::Ended(EndReason::Closed))?;
@@ -126,7 +136,11 @@ impl<O: Outlet> Stream<O> {
             request: request.into_request(scheme)?,
             fin,
         };
+        if !connection.take_place(waits) {
+            return Err(OpenError::Full);
+        }
         if !connection.admissions.join(waiting) {
+            connection.give_place_back();
             return Err(OpenError::Ended(connection.refusal()));
         }
         let _ = connection.drive(Place::Sender);
@@ -155,11 +169,20 @@ impl<O: Outlet> Stream<O> {
             };
             epitaph.cancel();
             stream.turned_away(reason);
-            connection.admissions.leave(&stream);
+            if connection.admissions.leave(&stream) {
+                connection.give_place_back();
+            }
         });
     }
 
-    /// There is a place: the request is sent. Its keeper hears of it by who opens it, or else here.
+    /// There is a place. False when it does not want it any more: from now on it cannot say so.
+    fn claim(&self) -> bool {
+        let mut state = self.state.lock();
+        state.admitted = state.phase == Phase::Opening;
+        state.admitted
+    }
+
+    /// The request is sent. Its keeper hears of it by who opens it, or else here.
     fn admitted(self: &Arc<Self>, place: Place) {
         let mut state = self.state.lock();
         if state.awaited {
@@ -178,7 +201,7 @@ impl<O: Outlet> Stream<O> {
     /// There will be no place for a stream that waited, if it still does. Engine threads only.
     fn turned_away(&self, reason: OpenError) {
         let mut state = self.state.lock();
-        if state.phase != Phase::Opening || self.link.get().is_some() {
+        if state.phase != Phase::Opening || state.admitted {
             return;
         }
         state.phase = Phase::Idle;
@@ -223,12 +246,17 @@ impl<O: Outlet> Connection<O> {
             let Some(Waiting { stream, request, fin }) = self.admissions.first() else {
                 return false;
             };
-            if stream.state.lock().phase != Phase::Opening {
+            if !stream.claim() {
+                self.give_place_back();
                 continue;
             }
             match self.launch(driver, &stream, request, fin) {
                 Ok(()) => stream.admitted(place),
-                Err(error) => stream.turn_away_soon(error, place),
+                Err(error) => {
+                    self.give_place_back();
+                    stream.state.lock().admitted = false;
+                    stream.turn_away_soon(error, place);
+                }
             }
         }
         false
@@ -247,9 +275,10 @@ impl<O: Outlet> Connection<O> {
 
     /// Why nobody is admitted any more.
     pub(super) fn refusal(&self) -> EndReason {
-        match self.facts.goaway() {
-            Some(_) => EndReason::Unprocessed,
-            None => self.lost(),
+        if self.facts.goaway().is_some() || self.is_retiring() {
+            EndReason::Unprocessed
+        } else {
+            self.lost()
         }
     }
 }

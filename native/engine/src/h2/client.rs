@@ -83,10 +83,8 @@ impl<O: Outlet> std::fmt::Debug for Client<O> {
 pub struct ClientInfo {
     /// Addresses and TLS.
     pub endpoints: Endpoints,
-    /// Streams that are on it or wait in line.
-    pub streams: usize,
-    /// How many there may be at a time, if there is a limit.
-    pub max_streams: Option<u32>,
+    /// How many streams it has, and may have.
+    pub load: ClientLoad,
     /// What the peer lets us send on the connection now.
     pub send_window: i64,
     /// Body bytes received on all streams and not given back.
@@ -99,6 +97,19 @@ pub struct ClientInfo {
     pub rtt_us: Option<u64>,
     /// The peer's GOAWAY, if it sent one.
     pub goaway: Option<GoAway>,
+}
+
+/// How busy a connection is: see [`Client::load`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLoad {
+    /// Streams on it, those in line included.
+    pub streams: usize,
+    /// Those in line.
+    pub waiting: usize,
+    /// How many the peer lets there be. `usize::MAX` when it does not say.
+    pub most: usize,
+    /// Streams that were opened so far.
+    pub opened: usize,
 }
 
 impl<O: Outlet> Client<O> {
@@ -231,13 +242,6 @@ impl<O: Outlet> Client<O> {
         }
     }
 
-    /// Opens no stream any more and asks the peer not to either; those that are there go on (RFC 9113, 6.8). Then the connection ends.
-    pub fn drain(&self) {
-        if let Some(connection) = self.connection.get() {
-            connection.drain();
-        }
-    }
-
     /// What the peer has set by its SETTINGS so far, by identifier (RFC 9113, 6.5.2).
     pub fn peer_settings(&self) -> Vec<(u16, u32)> {
         self.connection
@@ -264,6 +268,31 @@ impl<O: Outlet> Client<O> {
         self.connection.get().is_some_and(|connection| connection.serves)
     }
 
+    /// Lets no more streams be opened, by us (who tries, or is in line, hears [`EndReason::Unprocessed`]) or by the peer (who is asked not
+    /// to, RFC 9113, 6.8). Those that are open go on, and with the last the connection ends.
+    pub fn retire(&self) {
+        if let Some(connection) = self.connection.get() {
+            connection.retire();
+        }
+    }
+
+    /// How busy it is. `None` when no stream can be opened on it.
+    pub fn load(&self) -> Option<ClientLoad> {
+        let connection = self.connection.get()?;
+        let admits = connection.is_open() && connection.admissions.len().is_some();
+        admits.then(|| Self::load_of(connection))
+    }
+
+    fn load_of(connection: &Connection<O>) -> ClientLoad {
+        let (streams, most, opened) = connection.load();
+        ClientLoad {
+            streams,
+            waiting: connection.admissions.len().unwrap_or_default(),
+            most,
+            opened,
+        }
+    }
+
     pub(super) fn authority(&self) -> &str {
         &self.options.authority
     }
@@ -281,11 +310,9 @@ impl<O: Outlet> Client<O> {
     pub fn info(&self) -> Option<ClientInfo> {
         let connection = self.connection.get()?;
         let facts = &connection.facts;
-        let (streams, max_streams) = connection.streams();
         Some(ClientInfo {
             endpoints: connection.endpoints.clone(),
-            streams,
-            max_streams,
+            load: Self::load_of(connection),
             send_window: facts.send_windows(0).0,
             unread: connection.unread.load(Relaxed),
             bytes_in: facts.bytes_in.load(Relaxed),

@@ -80,7 +80,7 @@ pub(super) async fn stand_up<O: Outlet>(
     options: &ConnectionOptions,
     shared: bool,
 ) -> Result<Standing<O>, OpenError> {
-    let (tether, tap) = tapped(carrier, shared.then_some(options.connection_window_size), None);
+    let (tether, tap) = tapped(carrier, shared.then_some(options.connection_window_size), false);
     let handshake = options.builder().handshake::<_, Bytes>(tap).await;
     let (opener, h2) = handshake.map_err(|error| OpenError::Ended(tether.0.end_reason(&error, None)))?;
     let side = Side::Client {
@@ -90,23 +90,11 @@ pub(super) async fn stand_up<O: Outlet>(
     Ok(Standing { tether, side })
 }
 
-/// A connection over a byte stream, and the byte stream for h2. `serving`: the peer opens its streams, and how many at a time.
-pub(super) fn tapped<O: Outlet>(
-    carrier: Carrier,
-    window: Option<u32>,
-    serving: Option<Option<u32>>,
-) -> (Tether<O>, Bottom) {
-    let serves = serving.is_some();
+/// A connection over a byte stream, and the byte stream for h2. `serves`: the peer opens its streams.
+pub(super) fn tapped<O: Outlet>(carrier: Carrier, window: Option<u32>, serves: bool) -> (Tether<O>, Bottom) {
     let Carrier { io, endpoints, carried } = carrier;
     let (facts, allowance) = (Arc::new(Facts::new()), Arc::new(Allowance::default()));
-    let connection = Connection::new(
-        facts.clone(),
-        allowance.clone(),
-        endpoints,
-        window,
-        (serves, carried),
-        serving.flatten(),
-    );
+    let connection = Connection::new(facts.clone(), allowance.clone(), endpoints, window, (serves, carried));
     allowance.set((usize::MAX, usize::MAX));
     let tap = if serves {
         Tap::of_server(io, facts, allowance)

@@ -33,9 +33,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// No window may be larger (RFC 9113, 6.9.1).
 const MAX_WINDOW: u32 = 0x7fff_ffff;
 
-/// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, 6.5.2).
-const MAX_CONCURRENT_STREAMS: u16 = 0x3;
-
 /// Streams taken in at one time, before those that are there have their turn.
 const ACCEPTS: usize = 64;
 
@@ -106,12 +103,20 @@ pub(crate) struct Connection<O: Outlet> {
     pub(super) serves: bool,
     /// Driven by its task only: a server's writes the answers to many requests at a time, see also [`super::Carrier`].
     by_task: bool,
-    /// How many streams the peer may open at a time.
-    max_peer_streams: Option<u32>,
-    /// The user wants no more streams.
-    draining: AtomicBool,
-    /// Streams on it.
-    open: AtomicUsize,
+    /// No stream is to be opened on it any more.
+    retiring: AtomicBool,
+    /// For who must not wait for the driver.
+    load: Load,
+}
+
+/// See [`Connection::load`].
+#[derive(Default)]
+struct Load {
+    /// Streams on it or in line.
+    taken: AtomicUsize,
+    /// As of the last round.
+    most: AtomicUsize,
+    opened: AtomicUsize,
 }
 
 /// What is driven.
@@ -140,7 +145,6 @@ impl<O: Outlet> Connection<O> {
         endpoints: Endpoints,
         window: Option<u32>,
         (serves, carried): (bool, bool),
-        max_peer_streams: Option<u32>,
     ) -> Arc<Self> {
         Arc::new(Connection {
             facts,
@@ -157,9 +161,8 @@ impl<O: Outlet> Connection<O> {
             given_up: AtomicBool::new(false),
             serves,
             by_task: serves || carried,
-            max_peer_streams,
-            draining: AtomicBool::new(false),
-            open: AtomicUsize::new(0),
+            retiring: AtomicBool::new(false),
+            load: Load::default(),
         })
     }
 
@@ -220,8 +223,8 @@ impl<O: Outlet> Connection<O> {
         };
         // Set once: only one opening gets here, see `Phase`.
         let _ = stream.link.set(link);
+        self.load.opened.fetch_add(1, Ordering::Relaxed);
         entry.insert(pump(ready.clone()));
-        self.open.fetch_add(1, Ordering::Relaxed);
         ready.mark();
     }
 
@@ -229,12 +232,6 @@ impl<O: Outlet> Connection<O> {
     pub(super) fn give_up(&self, loss: Loss) {
         self.facts.end(Ending::Broken(loss));
         self.given_up.store(true, Ordering::Release);
-        self.drive_soon();
-    }
-
-    /// Lets no more streams be opened.
-    pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
         self.drive_soon();
     }
 
@@ -256,14 +253,54 @@ impl<O: Outlet> Connection<O> {
         }
     }
 
-    /// Streams that are on it or wait in line, and how many there may be at a time: what we let the peer open, or the peer us.
-    pub(super) fn streams(&self) -> (usize, Option<u32>) {
-        let max = if self.serves {
-            self.max_peer_streams
-        } else {
-            self.facts.peer_setting(MAX_CONCURRENT_STREAMS)
-        };
-        (self.open.load(Ordering::Relaxed) + self.admissions.len(), max)
+    /// Has no stream opened any more. With the last that there is, the connection ends.
+    pub(super) fn retire(&self) {
+        self.retiring.store(true, Ordering::Release);
+        self.drive_soon();
+    }
+
+    /// How many streams it has or has in line, how many it may have, and how many were opened so far.
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        let Load { taken, most, opened } = &self.load;
+        (
+            taken.load(Ordering::Relaxed),
+            most.load(Ordering::Relaxed),
+            opened.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Counts one more stream, if there is a place for it, or in any case when it `waits` otherwise. False when it is not counted.
+    pub(super) fn take_place(&self, waits: bool) -> bool {
+        let most = self.load.most.load(Ordering::Relaxed);
+        let take = |taken| (waits || taken < most).then_some(taken + 1);
+        self.load
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    /// A stream that was counted is no more, or never came to be.
+    pub(super) fn give_place_back(&self) {
+        self.load.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Streams may be opened, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        !self.retiring.load(Ordering::Acquire)
+            && !self.closing.load(Ordering::Acquire)
+            && self.facts.goaway().is_none()
+            && self.facts.ending().is_none()
+    }
+
+    pub(super) fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::Acquire)
+    }
+
+    fn note_load(&self, driver: &Driver<O>) {
+        if self.is_shared() {
+            let most = driver.side.max_send_streams();
+            self.load.most.store(most, Ordering::Relaxed);
+        }
     }
 
     /// A handle to send PINGs with; there is one only.
@@ -385,15 +422,16 @@ impl<O: Outlet> Connection<O> {
     /// of what has changed.
     fn round(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
         let mut news = false;
+        if self.retiring.load(Ordering::Acquire) && driver.side.retire() {
+            // The task asks whether this was the end.
+            news = true;
+        }
         if self.closing.load(Ordering::Acquire) && !driver.closed {
             // However many streams there are to be ended: not on a caller's thread.
-            news = place.is_inline();
+            news |= place.is_inline();
             if place == Place::Task {
                 self.end_all(driver);
             }
-        }
-        if self.draining.swap(false, Ordering::AcqRel) {
-            driver.side.drain();
         }
         news |= self.admit(driver, place);
         news |= self.pump_ready(driver, place);
@@ -407,6 +445,7 @@ impl<O: Outlet> Connection<O> {
         news |= self.admit(driver, place);
         news |= self.pump_ready(driver, place);
         self.widen(driver);
+        self.note_load(driver);
         news
     }
 
@@ -439,6 +478,7 @@ impl<O: Outlet> Connection<O> {
         let Accepted { head, body, respond } = accepted;
         let id = respond.stream_id().as_u32();
         let stream = acceptor.stream(id);
+        self.take_place(true);
         let mut body = body;
         let mut state = stream.state.lock();
         state.phase = Phase::Open;
@@ -619,7 +659,9 @@ impl<O: Outlet> Wake for Connection<O> {
 /// A stream has left its connection: its handles go, its users hear of it.
 fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
     connection.facts.forget(pump.id);
-    connection.open.fetch_sub(1, Ordering::Relaxed);
+    if connection.is_shared() {
+        connection.give_place_back();
+    }
     let stream = pump.stream.clone();
     // A panic inside h2 leaves its lock poisoned, and dropping a handle panics then too.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(pump)));

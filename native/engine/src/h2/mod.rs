@@ -32,7 +32,7 @@ mod tap;
 
 pub use ::h2::ext::Protocol;
 pub use admission::Admitted;
-pub use client::{Client, ClientInfo, ClientLife, ClientListener, ClientOptions, Keepalive};
+pub use client::{Client, ClientInfo, ClientLife, ClientListener, ClientLoad, ClientOptions, Keepalive};
 pub use connect::Carrier;
 pub use connection::connections;
 pub use credit::FlowControl;

@@ -58,7 +58,7 @@ impl<O: Outlet> Client<O> {
         serving.run(
             Box::pin(async move {
                 let carrier = carrier.await.map_err(OpenError::Connect)?;
-                let (tether, tap) = connect::tapped(carrier, Some(window), Some(server.max_concurrent_streams));
+                let (tether, tap) = connect::tapped(carrier, Some(window), true);
                 let handshake = builder.handshake::<_, Bytes>(tap).await;
                 let h2 = handshake.map_err(|error| match error.reason() {
                     // Not even the preface was right.
@@ -70,6 +70,7 @@ impl<O: Outlet> Client<O> {
                         h2: Box::new(h2),
                         acceptor,
                         open: true,
+                        retired: false,
                     },
                     None,
                 )?;

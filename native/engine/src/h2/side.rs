@@ -29,8 +29,9 @@ pub(super) enum Side<O: Outlet> {
     Server {
         h2: Box<h2::server::Connection<Bottom, Bytes>>,
         acceptor: Arc<dyn Acceptor<O>>,
-        /// The peer may open more.
+        /// The peer may open more, as far as it does not heed that it was asked not to.
         open: bool,
+        retired: bool,
     },
 }
 
@@ -125,11 +126,17 @@ impl<O: Outlet> Side<O> {
         }
     }
 
-    /// Asks the peer to open no more streams, and lets those that are there end (RFC 9113, 6.8).
-    pub(super) fn drain(&mut self) {
+    /// Opens no stream any more, or asks the peer not to (RFC 9113, 6.8), and lets those that are there end. False when it was told so
+    /// before.
+    pub(super) fn retire(&mut self) -> bool {
         match self {
-            Side::Client { opener, .. } => *opener = None,
-            Side::Server { h2, .. } => h2.graceful_shutdown(),
+            Side::Client { opener, .. } => opener.take().is_some(),
+            Side::Server { h2, retired, .. } => {
+                if !*retired {
+                    h2.graceful_shutdown();
+                }
+                !std::mem::replace(retired, true)
+            }
         }
     }
 

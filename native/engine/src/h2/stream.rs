@@ -104,6 +104,8 @@ pub(super) struct State<O: Outlet> {
     senders: Vec<(usize, O::Waiter)>,
     /// The keeper waits to be told how a stream fared in line for a connection; else whoever put it there sees for itself.
     pub(super) awaited: bool,
+    /// It has got its place in that line.
+    pub(super) admitted: bool,
     /// Why there was no place, for the latter.
     pub(super) turned_away: Option<OpenError>,
     /// The stream has left its connection.
@@ -155,6 +157,7 @@ impl<O: Outlet> Stream<O> {
             spin: Spin::default(),
             senders: Vec::new(),
             awaited: false,
+            admitted: false,
             turned_away: None,
             left: false,
             drained_told: false,

@@ -273,7 +273,7 @@ async fn draining_finishes_what_is_there() {
     let mut both = Both::new().await;
     let (response, _sending) = both.client.send_request(post(), true).unwrap();
     let asked = both.asked().await;
-    both.server.drain();
+    both.server.retire();
     // The client's handle to open streams fails once it has heard of it.
     timeout(DEADLINE, async {
         loop {
@@ -325,7 +325,7 @@ async fn a_thousand_requests_leave_nothing_behind() {
         assert_eq!(response.await.unwrap().into_body().data().await.unwrap().unwrap(), "hi");
     }
     timeout(DEADLINE, async {
-        while both.server.info().unwrap().streams > 0 {
+        while both.server.info().unwrap().load.streams > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     })

@@ -71,7 +71,7 @@ impl Shared {
             protocol: None,
         };
         let client = Client::made(Target { request, dial: None }, options);
-        let admitted = client.stream.open_on(&self.connection, deadline);
+        let admitted = client.stream.open_on(&self.connection, deadline, true);
         (client, admitted)
     }
 }

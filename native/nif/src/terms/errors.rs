@@ -74,6 +74,7 @@ pub(crate) fn open_error<'a>(env: Env<'a>, error: &OpenError) -> Term<'a> {
         OpenError::Connect(error) => connect_error(env, error),
         OpenError::Timeout => atoms::connect_timeout().encode(env),
         OpenError::Ended(reason) => end_reason(env, reason),
+        OpenError::Full => atoms::full().encode(env),
         OpenError::Already => atoms::already_connected().encode(env),
         OpenError::Request(text) => (atoms::badarg(), (atoms::request(), binary(env, text.as_bytes()))).encode(env),
     }

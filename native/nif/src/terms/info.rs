@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hackney_engine::h2::{ClientInfo, ConnectedInfo, Endpoints, GoAway, Info, StreamState};
+use hackney_engine::h2::{ClientInfo, ClientLoad, ConnectedInfo, Endpoints, GoAway, Info, StreamState};
 use rustler::{Encoder, Env, Term};
 
 use super::errors::error_code;
@@ -66,14 +66,27 @@ fn connection<'a>(env: Env<'a>, info: &ConnectedInfo, pairs: &mut Vec<(rustler::
     ]);
 }
 
+fn most(env: Env<'_>, most: usize) -> Term<'_> {
+    match most {
+        usize::MAX => atoms::infinity().encode(env),
+        most => most.encode(env),
+    }
+}
+
+/// `{Streams, Most, Opened}`.
+pub(crate) fn encode_load(env: Env<'_>, load: ClientLoad) -> Term<'_> {
+    (load.streams, most(env, load.most), load.opened).encode(env)
+}
+
 /// The term of a snapshot of a connection that streams share.
 pub(crate) fn encode_client<'a>(env: Env<'a>, info: &ClientInfo) -> Term<'a> {
-    let max_streams = info
-        .max_streams
-        .map_or_else(|| atoms::infinity().encode(env), |max| max.encode(env));
     let mut pairs = vec![
-        (atoms::streams(), info.streams.encode(env)),
-        (atoms::max_streams(), max_streams),
+        (
+            atoms::streams(),
+            info.load.streams.saturating_sub(info.load.waiting).encode(env),
+        ),
+        (atoms::waiting(), info.load.waiting.encode(env)),
+        (atoms::max_streams(), most(env, info.load.most)),
         (atoms::recv_queue_bytes(), info.unread.encode(env)),
         (atoms::send_window(), info.send_window.encode(env)),
         (atoms::bytes_in(), info.bytes_in.encode(env)),
