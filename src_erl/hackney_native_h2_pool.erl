@@ -536,11 +536,14 @@ keep(Key, #origin{connections = Now} = Origin, #state{name = Name, origins = Ori
 
 retire_if_idle(Connection, Now, #state{connections = Connections, origins = Origins, settings = #{idle_timeout := Timeout}} = State) ->
     #{Connection := #connection{key = Key, opened = Before, idle_since = Since} = Seen} = Connections,
-    case hackney_native_nif:client_load(Connection) of
+    #{Key := #origin{connections = All} = Origin} = maps:merge(#{Key => #origin{options = Key}}, Origins),
+    %% One that stands and of which this process has not heard yet is not idle: there is somebody who waits for it.
+    case lists:member(Connection, All) andalso hackney_native_nif:client_load(Connection) of
+        false ->
+            State;
         {0, _, Before} when is_integer(Since), is_integer(Timeout), Now - Since >= Timeout ->
             %% Should somebody be about to open a stream on it, he is told to try another.
             ok = hackney_native_nif:client_retire(Connection),
-            #{Key := #origin{connections = All} = Origin} = Origins,
             keep(Key, Origin#origin{connections = lists:delete(Connection, All)}, State);
         {0, _, Before} when is_integer(Since) ->
             State;
