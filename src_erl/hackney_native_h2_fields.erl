@@ -50,7 +50,10 @@ trailers(_) ->
 %% @doc The size of a header list as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113, 6.5.2).
 -spec size(fields()) -> non_neg_integer().
 size(Fields) ->
-    lists:foldl(fun({Name, Value}, Sum) -> Sum + 32 + byte_size(Name) + byte_size(Value) end, 0, Fields).
+    size(Fields, 0).
+
+size([{Name, Value} | Fields], Sum) -> size(Fields, Sum + 32 + byte_size(Name) + byte_size(Value));
+size([], Sum) -> Sum.
 
 %% Pseudo-header fields come first, each once (RFC 9113, 8.3).
 pseudo([{<<":", _/binary>> = Name, Value} | Fields], Pseudo) when is_binary(Value) ->
@@ -141,7 +144,8 @@ is_token(Token) -> is_any_token(Token).
 is_any_token(<<C, Rest/binary>>) when ?is_lower(C); ?is_digit(C); ?is_mark(C); C >= $A, C =< $Z -> is_any_token(Rest);
 is_any_token(Rest) -> Rest =:= <<>>.
 
-is_visible(<<C, Rest/binary>>) when C > $\s, C =/= 127 -> is_visible(Rest);
+is_visible(<<C, Rest/binary>>) when C > $\s, C < 127 -> is_visible(Rest);
+is_visible(<<C/utf8, Rest/binary>>) when C > 127 -> is_visible(Rest);
 is_visible(Rest) -> Rest =:= <<>>.
 
 %% No space around it, and nothing that could end a line where a hop behind the peer speaks HTTP/1.1 (RFC 9113, 8.2.1).
