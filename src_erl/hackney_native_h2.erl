@@ -271,8 +271,8 @@ start_server(Port, Options) ->
 -spec start_server(term(), inet:port_number(), map()) -> {ok, server_ref()} | {error, term()}.
 start_server(Name, Port, Options) ->
     case start_server(Port, Options) of
-        {ok, Ref} ->
-            persistent_term:put({h2, server, Name}, Ref),
+        {ok, {Listener, _, _} = Ref} ->
+            ok = hackney_native_h2_listener:name(Listener, Name, Ref),
             {ok, Ref};
         {error, _} = Error ->
             Error

@@ -3,8 +3,11 @@
 %% peer that reads slowly.
 -module(hackney_native_h2_bridge).
 
--export([start/2, carry/2]).
+-export([start/2, carry/2, stop/2]).
 -export([reader/2, writer/2]).
+
+%% Longer than the engine takes to say goodbye, if it runs.
+-define(GOODBYE, 2000).
 
 %% @doc Starts the processes, which wait for {@link carry/2}. The caller is the connection, with which they end.
 -spec start(pid(), ssl:sslsocket()) -> {Reader :: pid(), Writer :: pid()}.
@@ -17,6 +20,11 @@ carry(Reader, Writer) ->
     Writer ! {reader, Reader},
     Reader ! carry,
     ok.
+
+%% @doc There will be nothing to carry.
+-spec stop(pid(), pid()) -> ok.
+stop(Reader, Writer) ->
+    lists:foreach(fun(Pid) -> unlink(Pid), exit(Pid, kill) end, [Reader, Writer]).
 
 %% @private
 -spec reader(pid(), ssl:sslsocket()) -> ok.
@@ -31,7 +39,8 @@ read(Conn, Socket) ->
                     case hackney_native_nif:feed(Conn, iolist_to_binary(Data)) of
                         false -> read(Conn, Socket);
                         true -> receive drained -> read(Conn, Socket) end;
-                        {error, _} -> _ = ssl:close(Socket), ok
+                        %% The engine takes no more, but may have its goodbye still to be written. The writer ends it all.
+                        {error, _} -> read(Conn, Socket)
                     end;
                 {ssl_closed, Socket} ->
                     _ = hackney_native_nif:feed_end(Conn, true), ok;
@@ -47,13 +56,11 @@ read(Conn, Socket) ->
 %% @private
 -spec writer(pid(), ssl:sslsocket()) -> ok.
 writer(Conn, Socket) ->
-    process_flag(trap_exit, true),
-    write(Conn, Socket, undefined).
+    %% Until then it ends with the connection.
+    receive {reader, Reader} -> process_flag(trap_exit, true), write(Conn, Socket, Reader) end.
 
 write(Conn, Socket, Reader) ->
     receive
-        {reader, Pid} ->
-            write(Conn, Socket, Pid);
         {hackney_native_nif, {bytes, Data}} ->
             case ssl:send(Socket, Data) of
                 ok ->
@@ -71,10 +78,16 @@ write(Conn, Socket, Reader) ->
             _ = ssl:shutdown(Socket, write),
             write(Conn, Socket, Reader);
         {hackney_native_nif, closed} ->
-            _ = ssl:close(Socket),
-            exit(Reader, kill),
-            ok;
-        %% The connection's process is gone, the engine says goodbye: `closed' follows, in a second at most.
+            hang_up(Socket, Reader);
+        %% The connection's process is gone, the engine says goodbye: `closed' follows, in a second at most; unless the engine was stopped.
+        {'EXIT', Conn, _} ->
+            _ = erlang:send_after(?GOODBYE, self(), {hackney_native_nif, closed}),
+            write(Conn, Socket, Reader);
         {'EXIT', _, _} ->
             write(Conn, Socket, Reader)
     end.
+
+hang_up(Socket, Reader) ->
+    _ = ssl:close(Socket),
+    exit(Reader, kill),
+    ok.

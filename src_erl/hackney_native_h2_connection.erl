@@ -45,7 +45,9 @@
 %% streams that nobody reads do not stop the others.
 %%
 %% == States ==
-%% `idle' (not connected) and `connected'. On its end the process stops.
+%% `idle' (not connected) and `connected'. On its end the process stops. Calls that need a connection which there is not yet return
+%% `{error, {not_ready, preface}}' before {@link activate/1} or {@link connect/1}, `{error, {not_ready, settings}}' while the peer's
+%% greeting is awaited. A server's connection takes calls as soon as it has told of a request.
 -module(hackney_native_h2_connection).
 
 -behaviour(gen_statem).
@@ -94,7 +96,10 @@
                connecting :: gen_statem:from() | undefined,
                waiting = [] :: [gen_statem:from()],
                connect_timeout = infinity :: timeout(),
-               settings :: map()}).
+               settings :: map(),
+               peer :: {inet:ip_address(), inet:port_number()} | undefined,
+               %% It was asked to take no more streams.
+               draining = false :: boolean()}).
 
 %%====================================================================
 %% API: the connection
@@ -140,6 +145,8 @@ start_link(client, Socket, Options) ->
 %% Options: `settings' (`initial_window_size' of each stream, 1 MiB; `max_frame_size'; `max_header_list_size'; a server's
 %% `max_concurrent_streams', 100, and `header_table_size'), `connection_window_size' (16 MiB), `enable_connect_protocol' (a server's).
 -spec start_link(client | server, gen_tcp:socket() | ssl:sslsocket(), pid(), map()) -> {ok, pid()} | {error, term()}.
+start_link(Mode, _Socket, Owner, Options) when (Mode =:= client orelse Mode =:= server), is_pid(Owner), not is_map(Options) ->
+    {error, {badarg, options}};
 start_link(Mode, Socket, Owner, Options) when (Mode =:= client orelse Mode =:= server), is_pid(Owner) ->
     case hackney_native_nif:status() of
         ok ->
@@ -190,7 +197,7 @@ wait_connected(Conn) ->
 %% @doc Waits until the connection is connected: `ok', `{error, timeout}', or why it is not.
 -spec wait_connected(pid(), timeout()) -> ok | {error, term()}.
 wait_connected(Conn, Timeout) when is_pid(Conn), Timeout =:= infinity orelse is_integer(Timeout), Timeout >= 0 ->
-    hackney_native_remote:statem_call(Conn, wait_connected, Timeout);
+    call(Conn, {wait_connected, Timeout});
 wait_connected(_, _) ->
     error(badarg).
 
@@ -217,6 +224,8 @@ info(Conn) ->
 peername(Conn) ->
     case info(Conn) of
         {ok, #{peer := Peer}} -> {ok, Peer};
+        {error, closed} -> call(Conn, peername);
+        {error, not_connected} -> call(Conn, peername);
         {error, _} = Error -> Error
     end.
 
@@ -230,8 +239,13 @@ get_settings(Conn) ->
 -spec get_peer_settings(pid()) -> map() | {error, term()}.
 get_peer_settings(Conn) ->
     case on(Conn, h2_peer_settings, [Conn]) of
-        {ok, Settings} -> hackney_native_h2_settings:from_peer(Settings);
-        {error, _} = Error -> Error
+        {ok, Settings} ->
+            hackney_native_h2_settings:from_peer(Settings);
+        {error, _} = Error ->
+            case ready(Conn, Error) of
+                {error, {not_ready, _}} -> hackney_native_h2_settings:from_peer([]);
+                Other -> Other
+            end
     end.
 
 %% @doc `send_goaway(Conn, no_error)'.
@@ -304,6 +318,12 @@ send_request_headers(Conn, Headers, EndStream) ->
 %% `extended_connect_method', `extended_connect_disabled' (the peer takes no `:protocol'), `header_list_too_large' (for the peer),
 %% `max_streams_exceeded', `unprocessed' (the peer has said GOAWAY), `not_client', `{not_ready, idle}', `closed'.
 -spec send_request_headers(pid(), headers(), EndStream :: boolean(), request_options()) -> {ok, stream_id()} | {error, term()}.
+send_request_headers(Conn, Headers, EndStream, #{handler := Handler}) when is_pid(Conn), is_pid(Handler), node(Handler) =/= node(Conn),
+                                                                            is_list(Headers), is_boolean(EndStream) ->
+    {error, {badarg, {handler, Handler}}};
+send_request_headers(Conn, Headers, EndStream, Options) when is_pid(Conn), node(Conn) =/= node(), is_map(Options) ->
+    %% The answer may come as a message, to a process of that node.
+    hackney_native_remote:call(Conn, ?MODULE, send_request_headers, [Conn, Headers, EndStream, Options]);
 send_request_headers(Conn, Headers, EndStream, Options) when is_pid(Conn), is_boolean(EndStream), is_map(Options) ->
     case hackney_native_h2_fields:request(Headers) of
         {ok, Request} ->
@@ -319,7 +339,7 @@ send_request_headers(_, _, _, _) ->
 
 %% What the peer's settings have to say about it.
 allowed(Conn, #{protocol := Protocol}, Headers) ->
-    case on(Conn, h2_peer_settings, [Conn]) of
+    case ready(Conn, on(Conn, h2_peer_settings, [Conn])) of
         {ok, Settings} ->
             case hackney_native_h2_settings:from_peer(Settings) of
                 #{enable_connect_protocol := 0} when Protocol =/= undefined ->
@@ -344,10 +364,16 @@ ask(Conn, Request0, Options) ->
     Function = case hackney_native_weight:is_large(Request) of true -> h2_request_many; false -> h2_request end,
     case on(Conn, Function, [Conn, Request, Ref]) of
         %% Another thread is at work on the connection, which takes microseconds.
-        wait -> receive {hackney_native, Ref, Answer} -> Answer end;
-        {error, not_connected} -> {error, {not_ready, idle}};
-        Result -> Result
+        wait -> receive {hackney_native, Ref, Answer} -> refused(Answer) end;
+        Result -> refused(ready(Conn, Result))
     end.
+
+refused({error, {badarg, {request, _}}}) -> {error, protocol_error};
+refused(Result) -> Result.
+
+%% The engine knows no connection before it is activated, and none that is over.
+ready(Conn, {error, Reason}) when Reason =:= not_connected; Reason =:= closed -> call(Conn, not_ready);
+ready(_Conn, Result) -> Result.
 
 %% @doc Answers a request: its header fields; a body, or trailers, are still to come, unless there can be none (status 204 and 304).
 %% A 1xx status goes ahead of the response. Errors: `unknown_stream', `stream_closed' (it is over), `invalid_stream_state' (answered
@@ -359,7 +385,7 @@ send_response(Conn, StreamId, Status, Headers) when is_integer(StreamId), is_int
     case hackney_native_h2_fields:response(Headers) of
         ok ->
             Function = case hackney_native_weight:is_large(Headers) of true -> h2_respond_many; false -> h2_respond end,
-            answered(on(Conn, Function, [Conn, StreamId, Status, Headers, Status =:= 204 orelse Status =:= 304]));
+            answered(Conn, on(Conn, Function, [Conn, StreamId, Status, Headers, Status =:= 204 orelse Status =:= 304]));
         {error, _} = Error ->
             Error
     end;
@@ -371,15 +397,15 @@ send_response(_, _, _, _) ->
 respond(Conn, StreamId, Status, Headers, Body) when is_integer(StreamId), is_integer(Status), Status >= 200, Status =< 999 ->
     case hackney_native_h2_fields:response(Headers) of
         ok when Status =:= 204; Status =:= 304 ->
-            answered(on(Conn, h2_respond, [Conn, StreamId, Status, Headers, true]));
+            answered(Conn, on(Conn, h2_respond, [Conn, StreamId, Status, Headers, true]));
         ok ->
             case payload(Body) of
                 {few, <<>>} ->
-                    answered(on(Conn, h2_respond, [Conn, StreamId, Status, Headers, true]));
+                    answered(Conn, on(Conn, h2_respond, [Conn, StreamId, Status, Headers, true]));
                 {few, Payload} ->
-                    answered(on(Conn, h2_respond_with, [Conn, StreamId, Status, Headers, Payload]));
+                    answered(Conn, on(Conn, h2_respond_with, [Conn, StreamId, Status, Headers, Payload]));
                 {many, _} ->
-                    answered(on(Conn, h2_respond_with, [Conn, StreamId, Status, Headers, iolist_to_binary(Body)]))
+                    answered(Conn, on(Conn, h2_respond_with, [Conn, StreamId, Status, Headers, iolist_to_binary(Body)]))
             end;
         {error, _} = Error ->
             Error
@@ -387,8 +413,8 @@ respond(Conn, StreamId, Status, Headers, Body) when is_integer(StreamId), is_int
 respond(_, _, _, _, _) ->
     error(badarg).
 
-answered({error, responded}) -> {error, invalid_stream_state};
-answered(Result) -> Result.
+answered(_Conn, {error, responded}) -> {error, invalid_stream_state};
+answered(Conn, Result) -> ready(Conn, Result).
 
 %% @doc `send_data(Conn, StreamId, Data, false)'.
 -spec send_data(pid(), stream_id(), iodata()) -> ok | {error, term()}.
@@ -400,7 +426,7 @@ send_data(Conn, StreamId, Data) ->
 %% server's response is still to be given), `unknown_stream', `closed'.
 -spec send_data(pid(), stream_id(), iodata(), EndStream :: boolean()) -> ok | {error, term()}.
 send_data(Conn, StreamId, Data, EndStream) when is_integer(StreamId), is_boolean(EndStream) ->
-    sent(case payload(Data) of
+    sent(Conn, case payload(Data) of
              {few, Payload} -> on(Conn, h2_send_data, [Conn, StreamId, Payload, EndStream]);
              {many, Payload} -> on(Conn, h2_send_many, [Conn, StreamId, Payload, EndStream])
          end);
@@ -409,7 +435,7 @@ send_data(_, _, _, _) ->
 
 %% @doc `#{block => Timeout}' takes any amount and returns when all that the stream had queued has been sent: `ok', or
 %% `{error, timeout}' after so many milliseconds, with the data left in the queue, or `stream_reset', `stream_closed' or `closed' when
-%% the stream or connection ended first. Not with connections of another node.
+%% the stream or connection ended first.
 -spec send_data(pid(), stream_id(), iodata(), EndStream :: boolean(), #{block => timeout() | undefined}) -> ok | {error, term()}.
 send_data(Conn, StreamId, Data, EndStream, Options) when is_map(Options) ->
     case Options of
@@ -423,7 +449,9 @@ send_data(Conn, StreamId, Data, EndStream, Options) when is_map(Options) ->
 send_data(_, _, _, _, _) ->
     error(badarg).
 
-send_and_wait(Conn, StreamId, Data, EndStream, Timeout) when is_pid(Conn), node(Conn) =:= node(), is_boolean(EndStream) ->
+send_and_wait(Conn, StreamId, Data, EndStream, Timeout) when is_pid(Conn), node(Conn) =/= node() ->
+    hackney_native_remote:call(Conn, ?MODULE, send_data, [Conn, StreamId, Data, EndStream, #{block => Timeout}]);
+send_and_wait(Conn, StreamId, Data, EndStream, Timeout) when is_pid(Conn), is_integer(StreamId), is_boolean(EndStream) ->
     Ref = make_ref(),
     Payload = case payload(Data) of
                   {few, Few} -> Few;
@@ -441,14 +469,13 @@ send_and_wait(Conn, StreamId, Data, EndStream, Timeout) when is_pid(Conn), node(
                 end
             end;
         Result ->
-            sent(Result)
+            sent(Conn, Result)
     end;
 send_and_wait(_, _, _, _, _) ->
     error(badarg).
 
-sent({error, Reason}) when Reason =:= no_response; Reason =:= stream_closed -> {error, invalid_stream_state};
-sent({wait, _}) -> {error, send_buffer_full};
-sent(Result) -> Result.
+sent(_Conn, {error, Reason}) when Reason =:= no_response; Reason =:= stream_closed -> {error, invalid_stream_state};
+sent(Conn, Result) -> ready(Conn, Result).
 
 %% As the engine wants it, and whether it is of so many parts that a scheduler should not look at each.
 payload(Data) when is_binary(Data) ->
@@ -470,7 +497,7 @@ send_trailers(Conn, StreamId, Headers) when is_integer(StreamId) ->
                            true -> h2_send_many_trailers;
                            false -> h2_send_trailers
                        end,
-            sent(on(Conn, Function, [Conn, StreamId, Headers]));
+            sent(Conn, on(Conn, Function, [Conn, StreamId, Headers]));
         {error, _} = Error ->
             Error
     end;
@@ -487,16 +514,19 @@ set_stream_handler(Conn, StreamId, Handler) ->
 %% changes the mode from now on. `{error, unknown_stream | stream_closed | closed}'.
 -spec set_stream_handler(pid(), stream_id(), pid(), #{drain_buffer => boolean(), flow_control => auto | manual}) ->
           ok | {ok, [{binary(), boolean()}]} | {error, term()}.
+set_stream_handler(Conn, StreamId, Handler, Options) when is_pid(Conn), is_integer(StreamId), is_pid(Handler), is_map(Options),
+                                                          node(Handler) =/= node(Conn) ->
+    {error, {badarg, {handler, Handler}}};
 set_stream_handler(Conn, StreamId, Handler, Options) when is_integer(StreamId), is_pid(Handler), is_map(Options) ->
-    on(Conn, h2_set_handler, [Conn, StreamId, Handler, maps:get(drain_buffer, Options, false) =:= true,
-                              maps:get(flow_control, Options, undefined)]);
+    ready(Conn, on(Conn, h2_set_handler, [Conn, StreamId, Handler, maps:get(drain_buffer, Options, false) =:= true,
+                                          maps:get(flow_control, Options, undefined)]));
 set_stream_handler(_, _, _, _) ->
     error(badarg).
 
 %% @doc Has no process in particular handle a stream: a client's events go to the connection's owner again, a server's wait.
 -spec unset_stream_handler(pid(), stream_id()) -> ok | {error, closed}.
 unset_stream_handler(Conn, StreamId) when is_integer(StreamId) ->
-    on(Conn, h2_unset_handler, [Conn, StreamId]);
+    ready(Conn, on(Conn, h2_unset_handler, [Conn, StreamId]));
 unset_stream_handler(_, _) ->
     error(badarg).
 
@@ -504,7 +534,7 @@ unset_stream_handler(_, _) ->
 %% WINDOW_UPDATE leaves once it is worth a frame: half of what the peer has left.
 -spec consume(pid(), stream_id(), non_neg_integer()) -> ok | {error, unknown_stream | closed}.
 consume(Conn, StreamId, N) when is_integer(StreamId), is_integer(N), N >= 0 ->
-    case on(Conn, h2_consume, [Conn, StreamId, N]) of
+    case ready(Conn, on(Conn, h2_consume, [Conn, StreamId, N])) of
         %% Of a stream that is over there is nothing left to give back.
         {error, stream_closed} -> ok;
         Result -> Result
@@ -521,7 +551,7 @@ cancel_stream(Conn, StreamId) ->
 -spec cancel_stream(pid(), stream_id(), error_code()) -> ok | {error, term()}.
 cancel_stream(Conn, StreamId, Code) when is_integer(StreamId) ->
     case hackney_native_h2_settings:error_code(Code) of
-        {ok, Number} -> on(Conn, h2_cancel, [Conn, StreamId, Number]);
+        {ok, Number} -> ready(Conn, on(Conn, h2_cancel, [Conn, StreamId, Number]));
         error -> {error, {badarg, {code, Code}}}
     end;
 cancel_stream(_, _, _) ->
@@ -563,9 +593,9 @@ init_as({dial, Owner, Engine, ConnectTimeout}) ->
 init_as({socket, Owner, Mode, Socket, Engine}) ->
     link(Owner),
     {ok, idle, #data{owner = Owner, monitor = erlang:monitor(process, Owner), socket = {Mode, Socket, Engine},
-                     settings = hackney_native_h2_settings:ours(Mode, Engine)}};
+                     peer = peer(Socket), settings = hackney_native_h2_settings:ours(Mode, Engine)}};
 init_as({served, Parent, Socket, Engine, Handler}) ->
-    {ok, idle, #data{monitor = erlang:monitor(process, Parent), socket = {server, Socket, Engine},
+    {ok, idle, #data{monitor = erlang:monitor(process, Parent), socket = {server, Socket, Engine}, peer = peer(Socket),
                      requests = hackney_native_h2_requests:new(Handler),
                      settings = hackney_native_h2_settings:ours(server, Engine)}};
 init_as({accepted, Listener, Id, Engine, Handler}) ->
@@ -598,26 +628,42 @@ idle({call, From}, activate, #data{socket = undefined}) ->
 idle({call, From}, activate, #data{socket = Socket} = Data) ->
     case take_over(Socket, Data) of
         ok -> {keep_state, Data#data{socket = undefined}, [{reply, From, ok}]};
-        {error, _} = Error -> {stop_and_reply, normal, [{reply, From, Error} | replies(Error, Data)]}
+        {error, Reason} = Error ->
+            tell_all({closed, {closed, Reason}}, Data),
+            {stop_and_reply, normal, [{reply, From, Error} | replies(Error, Data)]}
     end;
-idle({call, From}, wait_connected, #data{waiting = Waiting} = Data) ->
-    {keep_state, Data#data{waiting = [From | Waiting]}};
+idle({call, From}, {wait_connected, Timeout}, #data{waiting = Waiting} = Data) ->
+    {keep_state, Data#data{waiting = [From | Waiting]}, [{{timeout, From}, Timeout, wait_connected}]};
+idle({timeout, From}, wait_connected, #data{waiting = Waiting} = Data) ->
+    {keep_state, Data#data{waiting = lists:delete(From, Waiting)}, [{reply, From, {error, timeout}}]};
 idle(info, {hackney_native_nif, connected}, #data{connecting = Connecting} = Data) ->
     _ = Connecting =:= undefined andalso tell_owner(connected, Data),
     {next_state, connected, Data#data{connecting = undefined, waiting = []}, replies(ok, Data)};
+%% Nobody has said how long it may take.
+idle(info, {hackney_native_nif, {failed, connect_timeout}}, #data{connecting = undefined} = Data) ->
+    not_connected({error, settings_timeout}, Data);
 idle(info, {hackney_native_nif, {failed, Reason}}, Data) ->
     not_connected({error, Reason}, Data);
 idle(info, {hackney_native_nif, {over, Reason}}, Data) ->
     not_connected({error, Reason}, Data);
 idle({call, From}, close, Data) ->
-    {stop_and_reply, normal, Replies} = not_connected({error, closed}, Data),
-    {stop_and_reply, normal, [{reply, From, ok} | Replies]};
+    {stop_and_reply, normal, [{reply, From, ok} | close_idle(Data)]};
 idle(cast, close, Data) ->
-    not_connected({error, closed}, Data);
-idle({call, From}, goaway, _Data) ->
-    {keep_state_and_data, [{reply, From, {error, {not_ready, idle}}}]};
+    {stop_and_reply, normal, close_idle(Data)};
+idle({call, From}, Call, #data{} = Data) when Call =:= goaway; Call =:= not_ready ->
+    {keep_state_and_data, [{reply, From, {error, {not_ready, how_far(Data)}}}]};
 idle(EventType, Event, Data) ->
     in_any_state(EventType, Event, Data).
+
+close_idle(#data{connecting = undefined} = Data) ->
+    close_engine(Data),
+    replies({error, closed}, Data);
+close_idle(Data) ->
+    {stop_and_reply, normal, Replies} = not_connected({error, closed}, Data),
+    Replies.
+
+how_far(#data{socket = Socket}) when Socket =/= undefined -> preface;
+how_far(_) -> settings.
 
 %% Who called connect/1 hears of it by the reply: an owner that traps exits gets no message of a process it never got to know. Who called
 %% activate/1 has his reply, and is told.
@@ -640,13 +686,14 @@ take_over({Mode, Socket, Engine0}, #data{owner = Owner}) ->
                     Stream = {Writer, address(ssl:peername(Socket)), address(ssl:sockname(Socket))},
                     case hackney_native_nif:adopt(Mode, Stream, PostTo, Engine, Threads) of
                         ok -> hackney_native_h2_bridge:carry(Reader, Writer);
-                        {error, _} = Error -> Error
+                        {error, _} = Error -> hackney_native_h2_bridge:stop(Reader, Writer), Error
                     end;
                 {error, _} = Error ->
+                    hackney_native_h2_bridge:stop(Reader, Writer),
                     Error
             end;
         false ->
-            case inet:getfd(Socket) of
+            case descriptor(Socket) of
                 {ok, Descriptor} ->
                     Result = hackney_native_nif:adopt(Mode, Descriptor, PostTo, Engine, Threads),
                     %% The engine has a descriptor of its own.
@@ -659,13 +706,22 @@ take_over({Mode, Socket, Engine0}, #data{owner = Owner}) ->
 
 is_ssl(Socket) -> is_tuple(Socket) andalso element(1, Socket) =:= sslsocket.
 
+descriptor({'$inet', gen_tcp_socket, {_, Socket}}) -> socket:getopt(Socket, otp, fd);
+descriptor(Socket) -> inet:getfd(Socket).
+
 address({ok, {Ip, Port}}) -> {list_to_binary(inet:ntoa(Ip)), Port};
 address({error, _}) -> {<<"0.0.0.0">>, 0}.
 
 authority(Socket) ->
+    case peer(Socket) of
+        {Ip, Port} -> hackney_native_url:authority(https, list_to_binary(inet:ntoa(Ip)), Port);
+        undefined -> <<"localhost">>
+    end.
+
+peer(Socket) ->
     case case is_ssl(Socket) of true -> ssl:peername(Socket); false -> inet:peername(Socket) end of
-        {ok, {Ip, Port}} -> hackney_native_url:authority(https, list_to_binary(inet:ntoa(Ip)), Port);
-        {error, _} -> <<"localhost">>
+        {ok, Peer} -> Peer;
+        {error, _} -> undefined
     end.
 
 replies(Answer, #data{connecting = Connecting, waiting = Waiting}) ->
@@ -679,12 +735,14 @@ replies(Answer, #data{connecting = Connecting, waiting = Waiting}) ->
 -spec connected(gen_statem:event_type(), term(), #data{}) -> gen_statem:event_handler_result(atom()).
 connected({call, From}, activate, _Data) ->
     {keep_state_and_data, [{reply, From, ok}]};
-connected({call, From}, wait_connected, _Data) ->
+connected({call, From}, {wait_connected, _}, _Data) ->
+    {keep_state_and_data, [{reply, From, ok}]};
+connected({call, From}, goaway, #data{draining = true}) ->
     {keep_state_and_data, [{reply, From, ok}]};
 connected({call, From}, goaway, Data) ->
     _ = hackney_native_nif:h2_drain(),
     tell_owner(goaway_sent, Data),
-    {keep_state_and_data, [{reply, From, ok}]};
+    {keep_state, Data#data{draining = true}, [{reply, From, ok}]};
 connected(info, {hackney_native_nif, {goaway, LastStreamId, Code}}, Data) ->
     tell_all({goaway, LastStreamId, Code}, Data),
     keep_state_and_data;
@@ -725,8 +783,11 @@ in_any_state(info, {h2, Conn, {request, StreamId, Method, Path, Headers}}, #data
     Started = hackney_native_h2_requests:started(Conn, StreamId, Method, Path, Headers, Requests),
     {keep_state, Data#data{requests = Started}};
 in_any_state(info, {hackney_native_h2_listener, drain}, _Data) ->
-    _ = hackney_native_nif:h2_drain(),
-    keep_state_and_data;
+    case hackney_native_nif:client_info(self()) of
+        {ok, _} -> _ = hackney_native_nif:h2_drain(), keep_state_and_data;
+        %% Nobody has asked for anything yet.
+        {error, _} -> {stop, normal}
+    end;
 in_any_state({call, From}, {controlling_process, _}, #data{requests = Requests}) when Requests =/= undefined ->
     {keep_state_and_data, [{reply, From, {error, not_owner}}]};
 in_any_state({call, From}, {controlling_process, NewOwner}, Data) ->
@@ -738,23 +799,36 @@ in_any_state({call, From}, get_settings, #data{settings = Settings}) ->
     {keep_state_and_data, [{reply, From, Settings}]};
 in_any_state({call, From}, {connect, _}, _Data) ->
     {keep_state_and_data, [{reply, From, {error, already_connected}}]};
+in_any_state({call, From}, peername, #data{peer = undefined}) ->
+    {keep_state_and_data, [{reply, From, {error, not_connected}}]};
+in_any_state({call, From}, peername, #data{peer = Peer}) ->
+    {keep_state_and_data, [{reply, From, {ok, Peer}}]};
+%% The engine had no connection, and the process has not heard of its end yet.
+in_any_state({call, From}, not_ready, _Data) ->
+    {keep_state_and_data, [{reply, From, {error, closed}}]};
 in_any_state({call, From}, _Unknown, _Data) ->
     {keep_state_and_data, [{reply, From, {error, badrequest}}]};
-in_any_state(info, {'DOWN', Monitor, process, _, _}, #data{monitor = Monitor}) ->
-    {stop, normal};
+in_any_state(info, {'DOWN', Monitor, process, _, Reason}, #data{monitor = Monitor} = Data) ->
+    orphaned(Reason, Data);
 in_any_state(info, {'DOWN', Monitor, process, _, Reason}, #data{requests = Requests} = Data) when Requests =/= undefined ->
     case hackney_native_h2_requests:down(Monitor, Reason, Requests) of
         {ok, Left} -> {keep_state, Data#data{requests = Left}};
         error -> keep_state_and_data
     end;
-in_any_state(info, {'EXIT', Owner, _}, #data{owner = Owner}) ->
-    {stop, normal};
+in_any_state(info, {'EXIT', Owner, Reason}, #data{owner = Owner} = Data) ->
+    orphaned(Reason, Data);
 %% For an owner on another node: the engine posts to local processes only.
 in_any_state(info, {h2, Conn, _} = Event, #data{owner = Owner}) when Conn =:= self(), is_pid(Owner), node(Owner) =/= node() ->
     Owner ! Event,
     keep_state_and_data;
 in_any_state(_, _, _) ->
     keep_state_and_data.
+
+%% Whose streams these are is gone: those who handle them hear of it.
+orphaned(Reason, #data{owner = Owner} = Data) ->
+    Closed = case Owner of undefined -> closed; _ -> {owner_exit, Reason} end,
+    tell_all({closed, Closed}, Data),
+    {stop, normal}.
 
 post_to(Owner) when node(Owner) =:= node() -> Owner;
 post_to(_Owner) -> self().

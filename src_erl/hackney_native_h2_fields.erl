@@ -141,7 +141,8 @@ is_token(Token) -> is_any_token(Token).
 is_any_token(<<C, Rest/binary>>) when ?is_lower(C); ?is_digit(C); ?is_mark(C); C >= $A, C =< $Z -> is_any_token(Rest);
 is_any_token(Rest) -> Rest =:= <<>>.
 
-is_visible(<<C, Rest/binary>>) when C > $\s, C =/= 127 -> is_visible(Rest);
+is_visible(<<C, Rest/binary>>) when C > $\s, C < 127 -> is_visible(Rest);
+is_visible(<<C/utf8, Rest/binary>>) when C > 127 -> is_visible(Rest);
 is_visible(Rest) -> Rest =:= <<>>.
 
 %% No space around it, and nothing that could end a line where a hop behind the peer speaks HTTP/1.1 (RFC 9113, 8.2.1).

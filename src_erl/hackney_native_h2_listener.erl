@@ -6,13 +6,15 @@
 
 -behaviour(gen_server).
 
--export([start_link/2, stop/2, connections/1]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+-export([start_link/2, name/3, stop/2, connections/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(server, {engine :: map(),
                  handler :: term(),
                  connections = #{} :: #{reference() => pid()},
-                 %% Until when it waits for its connections, and who asked it to stop.
+                 %% The names under which it is to be found, and what is found there.
+                 names = [] :: [{term(), term()}],
+                 %% It accepts nothing any more, and waits for its connections.
                  stopping = false :: boolean()}).
 
 %% @doc Listens. `{ok, Pid, Port}'.
@@ -24,6 +26,11 @@ start_link(_Port, Options) ->
         {error, Reason} -> {error, Reason};
         ignore -> {error, ignore}
     end.
+
+%% @doc Has it found under a name, as long as it serves.
+-spec name(pid(), term(), term()) -> ok.
+name(Pid, Name, Ref) ->
+    gen_server:call(Pid, {name, Name, Ref}, infinity).
 
 %% @doc Accepts nothing any more. Connections have so many milliseconds to end what they are at. Does not wait for it.
 -spec stop(pid(), timeout()) -> ok.
@@ -52,6 +59,9 @@ handle_call(port, _From, {Port, _} = State) ->
     {reply, Port, State};
 handle_call(connections, _From, {_, #server{connections = Connections}} = State) ->
     {reply, maps:values(Connections), State};
+handle_call({name, Name, Ref}, _From, {Port, #server{names = Names} = Server}) ->
+    persistent_term:put({h2, server, Name}, Ref),
+    {reply, ok, {Port, Server#server{names = [{Name, Ref} | Names]}}};
 handle_call(_Other, _From, State) ->
     {reply, {error, badrequest}, State}.
 
@@ -62,15 +72,19 @@ handle_cast({stop, _}, {_, #server{connections = Connections}} = State) when map
     {stop, normal, State};
 handle_cast({stop, Patience}, {Port, #server{connections = Connections} = Server}) ->
     _ = hackney_native_nif:unlisten(),
+    forget(Server),
     maps:foreach(fun(_, Connection) -> Connection ! {hackney_native_h2_listener, drain} end, Connections),
     _ = is_integer(Patience) andalso erlang:send_after(Patience, self(), patience_is_over),
-    {noreply, {Port, Server#server{stopping = true}}};
+    {noreply, {Port, Server#server{stopping = true, names = []}}};
 handle_cast(_Other, State) ->
     {noreply, State}.
 
 %% @private
 -spec handle_info(term(), {inet:port_number(), #server{}}) ->
           {noreply, {inet:port_number(), #server{}}} | {stop, normal, {inet:port_number(), #server{}}}.
+%% It came in just before: nobody has asked for anything yet, and the engine closes it when this process ends.
+handle_info({hackney_native_nif, {accepted, _}}, {_, #server{stopping = true}} = State) ->
+    {noreply, State};
 handle_info({hackney_native_nif, {accepted, Id}}, {Port, #server{engine = Engine, handler = Handler} = Server}) ->
     case hackney_native_h2_connection:start_accepted(Id, Engine, Handler) of
         {ok, Connection} ->
@@ -92,3 +106,15 @@ handle_info(patience_is_over, State) ->
     {stop, normal, State};
 handle_info(_Other, State) ->
     {noreply, State}.
+
+%% @private
+-spec terminate(term(), {inet:port_number(), #server{}}) -> ok.
+terminate(_Reason, {_Port, Server}) ->
+    forget(Server).
+
+%% A name may have been given to another server since.
+forget(#server{names = Names}) ->
+    lists:foreach(fun({Name, Ref}) ->
+                          Key = {h2, server, Name},
+                          persistent_term:get(Key, undefined) =:= Ref andalso persistent_term:erase(Key)
+                  end, Names).

@@ -23,7 +23,8 @@
 -include_lib("public_key/include/public_key.hrl").
 
 -export([start/0, start/1, stop/1, url/1, url/2, port/1, options/1, options/2,
-         accept/1, connections/1, identity/0, identity/1]).
+         accept/1, connections/1, dial/2, identity/0, identity/1]).
+-export([dialled/2]).
 -export([run/2, run/3, expect/2, tell/2, transcript/1, barrier/1, sequence/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
@@ -101,6 +102,23 @@ options(#{transport := tcp}, More) ->
 %% @doc The next connection that no one has asked for yet; waits for it.
 -spec accept(peer()) -> pid().
 accept(#{pid := Pid}) -> gen_server:call(Pid, accept, ?DEADLINE).
+
+%% @doc The other way round: a client, connected to that port of 127.0.0.1, that does what a test tells it. It begins with the preface
+%% and SETTINGS. Options as in {@link start/1}, as far as they make sense.
+-spec dial(inet:port_number(), map()) -> pid().
+dial(Port, Opts) ->
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}, {nodelay, true}, {send_timeout, ?DEADLINE}]),
+    dialled(Socket, Opts).
+
+%% @doc The same on a socket that is connected already.
+-spec dialled(gen_tcp:socket(), map()) -> pid().
+dialled(Socket, Opts) ->
+    Hello = [{raw, h2_frames:preface()}, {settings, maps:get(settings, Opts, [])}],
+    Conn = maps:merge(#{transport => tcp, role => client, script => Hello}, Opts),
+    {ok, Pid} = gen_server:start(raw_peer_conn, {maps:get(owner, Opts, self()), Conn}, []),
+    ok = gen_tcp:controlling_process(Socket, Pid),
+    ok = gen_server:cast(Pid, {socket, Socket}),
+    Pid.
 
 %% @doc How many connections were accepted so far.
 -spec connections(peer()) -> non_neg_integer().

@@ -82,7 +82,8 @@ matches(Type, #{type := Other}) -> Type =:= Other.
 -spec init({pid(), map()}) -> {ok, #conn{}}.
 init({Listener, Opts}) ->
     _ = monitor(process, Listener),
-    {ok, #conn{opts = Opts}}.
+    %% Servers send no preface (RFC 9113, 3.4).
+    {ok, #conn{opts = Opts, preface = maps:get(role, Opts, server) =:= client}}.
 
 %% @private
 -spec handle_call(term(), gen_server:from(), #conn{}) ->
@@ -122,19 +123,21 @@ noreply(State) ->
 
 secure(#conn{opts = #{transport := tcp}} = State) ->
     listen(State);
+secure(#conn{tcp = Tcp, opts = #{role := client} = Opts} = State) ->
+    Tls0 = maps:get(tls, Opts, []) ++ [{verify, verify_none}, {alpn_advertised_protocols, [<<"h2">>]}, {log_level, none}],
+    secured(ssl:connect(Tcp, Tls0, ?HANDSHAKE_TIMEOUT), State);
 secure(#conn{tcp = Tcp, opts = #{server := Server} = Opts} = State) ->
     Alpn = case maps:get(alpn, Opts, [<<"h2">>]) of
                none -> [];
                Protocols -> [{alpn_preferred_protocols, Protocols}]
            end,
     Tls0 = maps:get(tls, Opts, []) ++ Alpn ++ Server ++ [{log_level, none}],
-    case ssl:handshake(Tcp, Tls0, ?HANDSHAKE_TIMEOUT) of
-        {ok, Tls} ->
-            listen(State#conn{tls = Tls});
-        {error, Reason} ->
-            Event = #{type => handshake_failed, reason => Reason},
-            record(Event, State#conn{closed = true})
-    end.
+    secured(ssl:handshake(Tcp, Tls0, ?HANDSHAKE_TIMEOUT), State).
+
+secured({ok, Tls}, State) ->
+    listen(State#conn{tls = Tls});
+secured({error, Reason}, State) ->
+    record(#{type => handshake_failed, reason => Reason}, State#conn{closed = true}).
 
 %% One packet at a time, so that `pause' takes hold at once.
 listen(#conn{paused = true} = State) -> State;

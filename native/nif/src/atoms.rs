@@ -49,6 +49,12 @@ rustler::atoms! {
     stream_reset,
     unknown_stream,
     max_streams_exceeded,
+    goaway_sent,
+    not_client,
+    not_server,
+    header_list_too_large,
+    tunnel_no_trailers,
+    banned_header_in_tunnel_response,
 
     // modes
     auto,

@@ -4,7 +4,6 @@ use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
 use hackney_engine::h2::Client;
-use hackney_engine::net::PipeEnd;
 use hackney_engine::runtime;
 use rustc_hash::FxBuildHasher;
 use rustler::{Atom, Encoder, Env, LocalPid, NifResult, Term};
@@ -24,8 +23,6 @@ struct Entry {
     client: Arc<NifClient>,
     /// Its streams that have no processes of their own.
     room: Arc<Room>,
-    /// Where its bytes come from, if a process carries them.
-    pipe: Option<PipeEnd>,
     /// Watches the process; alive as long as the entry.
     _keeper: Keeper,
 }
@@ -71,16 +68,11 @@ fn client_new<'a>(env: Env<'a>, owner: LocalPid, options: Term<'a>, workers: usi
     let (dial, options) = options::decode_client(options)?;
     let pid = env.pid();
     let client = Client::new(dial, options, listener(pid), handle);
-    enter(env, client, Room::new(pid, owner, false), None)
+    enter(env, client, Room::new(pid, owner, false))
 }
 
 /// Enters the caller's connection.
-pub(crate) fn enter<'a>(
-    env: Env<'a>,
-    client: Arc<NifClient>,
-    room: Arc<Room>,
-    pipe: Option<PipeEnd>,
-) -> NifResult<Term<'a>> {
+pub(crate) fn enter<'a>(env: Env<'a>, client: Arc<NifClient>, room: Arc<Room>) -> NifResult<Term<'a>> {
     let Some(keeper) = keeper::watch(env) else {
         client.close();
         return Ok(gone(env));
@@ -94,17 +86,11 @@ pub(crate) fn enter<'a>(
             vacant.insert(Entry {
                 client,
                 room,
-                pipe,
                 _keeper: keeper,
             });
             Ok(atoms::ok().encode(env))
         }
     }
-}
-
-/// Where the bytes of a process's connection come from, if a process carries them.
-pub(crate) fn pipe(key: u64) -> Option<PipeEnd> {
-    CLIENTS.get(&key)?.pipe.clone()
 }
 
 #[rustler::nif]

@@ -1,7 +1,7 @@
 //! The streams of a connection that have no process of their own: what happens on them is told as `{h2, Conn, Event}` to who handles
 //! them, and calls name them by their identifier.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
 use dashmap::DashMap;
@@ -37,6 +37,10 @@ pub(crate) struct Room {
     highest: AtomicU32,
     /// Nobody is told anything any more.
     shut: AtomicBool,
+    /// We open no streams any more, at our own wish.
+    draining: AtomicBool,
+    /// Those who handled streams that have ended with the connection.
+    bereft: Mutex<Vec<LocalPid>>,
 }
 
 /// No such stream.
@@ -57,6 +61,8 @@ impl Room {
             streams: DashMap::with_hasher(FxBuildHasher),
             highest: AtomicU32::new(0),
             shut: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            bereft: Mutex::default(),
         })
     }
 
@@ -96,21 +102,17 @@ impl Room {
         self.streams.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// Who handles streams and is not the connection's owner, each once.
+    /// Who handles streams, or did until these ended with the connection, and is not its owner. Each once.
     pub(crate) fn handlers(&self) -> Vec<LocalPid> {
         let owner = self.owner();
-        let mut handlers: Vec<LocalPid> = Vec::new();
-        for stream in self.all() {
-            let Processes::OfConnection(events) = stream.outlet() else {
-                continue;
-            };
-            if let Some(handler) = events.handler()
-                && handler != owner
-                && !handlers.contains(&handler)
-            {
-                handlers.push(handler);
-            }
-        }
+        let mut handlers: Vec<LocalPid> = std::mem::take(&mut *self.bereft.lock());
+        handlers.extend(self.all().iter().filter_map(|stream| match stream.outlet() {
+            Processes::OfConnection(events) => events.handler(),
+            Processes::OfProcess(_) => None,
+        }));
+        handlers.retain(|handler| *handler != owner);
+        handlers.sort_unstable();
+        handlers.dedup();
         handlers
     }
 
@@ -125,10 +127,29 @@ impl Room {
         self.streams.clear();
     }
 
-    fn is_serving(&self) -> bool {
+    /// The peer opens the streams.
+    pub(crate) fn is_serving(&self) -> bool {
         self.serves
     }
+
+    /// From now on we open no streams any more.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
 }
+
+/// What a request's method makes of its stream.
+const ORDINARY: u8 = 0;
+/// The response has no body.
+const HEAD: u8 = 1;
+/// With status 2xx it becomes a tunnel (RFC 9110, 9.3.6).
+const CONNECT: u8 = 2;
+/// And so it has.
+const TUNNEL: u8 = 3;
 
 /// Where the events of one stream go.
 pub(crate) struct Events {
@@ -139,6 +160,8 @@ pub(crate) struct Events {
     opener: Mutex<Option<Waiter>>,
     /// The process named to handle it.
     handler: Mutex<Option<LocalPid>>,
+    /// See [`ORDINARY`].
+    kind: AtomicU8,
 }
 
 impl Events {
@@ -149,7 +172,40 @@ impl Events {
             id: OnceLock::new(),
             opener: Mutex::new(None),
             handler: Mutex::new(handler),
+            kind: AtomicU8::new(ORDINARY),
         }
+    }
+
+    /// The request has this method.
+    pub(crate) fn asked_by(&self, method: &str) {
+        let kind = match method {
+            "HEAD" => HEAD,
+            "CONNECT" => CONNECT,
+            _ => return,
+        };
+        self.kind.store(kind, Relaxed);
+    }
+
+    /// The response has this status.
+    pub(crate) fn answered_by(&self, status: u16) {
+        if (200..300).contains(&status) {
+            let _ = self.kind.compare_exchange(CONNECT, TUNNEL, Relaxed, Relaxed);
+        }
+    }
+
+    /// The response has no body, whatever it says.
+    pub(crate) fn is_head(&self) -> bool {
+        self.kind.load(Relaxed) == HEAD
+    }
+
+    /// With status 2xx there will be a tunnel.
+    pub(crate) fn may_be_tunnel(&self) -> bool {
+        self.kind.load(Relaxed) >= CONNECT
+    }
+
+    /// It carries another protocol's bytes.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.kind.load(Relaxed) == TUNNEL
     }
 
     /// Lets `waiter` be told of the stream's opening.
@@ -200,12 +256,17 @@ impl Events {
             return;
         }
         let reset = match &notice {
+            Notice::Passive => return,
             // The connection's end is told by its process, once to each.
-            Notice::Closed | Notice::Passive => return,
+            Notice::Closed => return self.bereave(),
             Notice::Error(reason) => match reset_code(reason) {
                 Some(code) => code,
-                None => return,
+                None => return self.bereave(),
             },
+            Notice::Message(Message::Response(status, _)) => {
+                self.answered_by(*status);
+                0
+            }
             Notice::Message(_) | Notice::Last(_) => 0,
         };
         post(to, |env| {
@@ -228,6 +289,12 @@ impl Events {
             };
             (atoms::h2(), self.room.connection, event).encode(env)
         });
+    }
+
+    fn bereave(&self) {
+        if let Some(handler) = self.handler() {
+            self.room.bereft.lock().push(handler);
+        }
     }
 
     /// A sender that waits until all that it sent has left hears what has become of it.
@@ -321,6 +388,7 @@ impl Acceptor<Processes> for Reception {
         let Processes::OfConnection(events) = stream.outlet() else {
             return;
         };
+        events.asked_by(request.method().as_str());
         events.enter(stream, id);
         if self.room.shut.load(Relaxed) {
             return;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use hackney_engine::Mode;
 use hackney_engine::error::{EndReason, OpenError, SendError};
 use hackney_engine::h2::{Admitted, FlowControl, ModeChange, Payload, RequestHead, Sent, Stream, Target};
-use http::{Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Response, StatusCode};
 use rustler::{Atom, Encoder, Env, LocalPid, NifMap, NifResult, Term};
 
 use crate::calls::{error, gone};
@@ -19,6 +20,10 @@ use crate::{atoms, times};
 
 /// RFC 9113, 7.
 const INTERNAL_ERROR: u32 = 0x2;
+/// RFC 9113, 6.5.2.
+const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+/// What one field adds to that beside its name and value.
+const FIELD: usize = 32;
 
 #[derive(NifMap)]
 #[rustler(decode)]
@@ -50,21 +55,64 @@ fn on_stream<'a>(
     env: Env<'a>,
     pid: &LocalPid,
     id: u32,
-    work: impl FnOnce(Arc<NifStream>, &Arc<Room>) -> NifResult<Term<'a>>,
+    work: impl FnOnce(Arc<NifStream>, &NifClient) -> NifResult<Term<'a>>,
 ) -> NifResult<Term<'a>> {
-    let Some((_, room)) = connection(env, pid) else {
+    let Some((client, room)) = connection(env, pid) else {
         return Ok(gone(env));
     };
     match room.find(id) {
-        Ok(stream) => work(stream, &room),
+        Ok(stream) => work(stream, &client),
         Err(why) => Ok(no_stream(env, why)),
     }
 }
 
-fn sent<'a>(env: Env<'a>, result: &Result<(), SendError>) -> Term<'a> {
+/// The same on a stream that the peer has opened.
+fn on_request<'a>(
+    env: Env<'a>,
+    pid: &LocalPid,
+    id: u32,
+    work: impl FnOnce(Arc<NifStream>, &NifClient) -> NifResult<Term<'a>>,
+) -> NifResult<Term<'a>> {
+    match connection(env, pid) {
+        Some((_, room)) if !room.is_serving() => Ok(error(env, atoms::not_server())),
+        _ => on_stream(env, pid, id, work),
+    }
+}
+
+fn sent<'a>(env: Env<'a>, stream: &NifStream, result: &Result<(), SendError>) -> Term<'a> {
     match result {
         Ok(()) => atoms::ok().encode(env),
+        // `closed' is the connection, whose end is the end of its streams.
+        Err(SendError::Closed) if stream.end_reason().is_some_and(|end| is_its_own(&end)) => {
+            error(env, atoms::stream_closed())
+        }
         Err(failure) => error(env, errors::send_error(failure)),
+    }
+}
+
+/// The end is the stream's, and not its connection's.
+fn is_its_own(end: &EndReason) -> bool {
+    match end {
+        EndReason::Reset(_) | EndReason::Unprocessed | EndReason::RecvBufferOverflow | EndReason::Panic(_) => true,
+        EndReason::GoAway(_) | EndReason::Closed | EndReason::Lost(_) => false,
+    }
+}
+
+/// Whether the peer takes so many header fields, with so many bytes beside them.
+fn fits(client: &NifClient, fields: &HeaderMap, beside: usize) -> bool {
+    client.peer_setting(MAX_HEADER_LIST_SIZE).is_none_or(|max| {
+        let size: usize = fields
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + FIELD)
+            .sum();
+        size + beside <= max as usize
+    })
+}
+
+fn events(stream: &NifStream) -> Option<&Events> {
+    match stream.outlet() {
+        Processes::OfConnection(events) => Some(events),
+        Processes::OfProcess(_) => None,
     }
 }
 
@@ -86,14 +134,21 @@ fn ask<'a>(env: Env<'a>, pid: LocalPid, request: Term<'a>, reference: Term<'a>) 
     let Some((client, room)) = connection(env, &pid) else {
         return Ok(gone(env));
     };
+    if room.is_serving() {
+        return Ok(error(env, atoms::not_client()));
+    }
     if client.info().is_none() {
         return Ok(error(env, atoms::not_connected()));
+    }
+    if room.is_draining() {
+        return Ok(error(env, atoms::goaway_sent()));
     }
     let term: RequestTerm<'_> = request.decode()?;
     let fields = headers::decode(&headers::pairs(term.headers)?).map_err(|_| rustler::Error::BadArg)?;
     let handler: Option<LocalPid> = term.handler.decode().ok();
     let caller = env.pid();
     let events = Events::new(room.clone(), handler);
+    events.asked_by(&term.method);
     events.await_opening(Waiter::new(caller, pid_key(env, &caller), reference));
     let mode = if term.defer && handler.is_none() {
         Mode::Passive
@@ -181,15 +236,40 @@ fn begin<'a>(
     id: u32,
     (status, fields, fin): (u16, Term<'a>, bool),
 ) -> NifResult<Term<'a>> {
-    on_stream(env, &pid, id, |stream, _| {
+    on_request(env, &pid, id, |stream, client| {
         let response = response(status, fields)?;
+        if let Some(refused) = refused(&stream, client, &response) {
+            return Ok(error(env, refused));
+        }
         let result = if status < 200 {
             stream.inform(response)
         } else {
-            stream.respond(response, fin)
+            let bodiless = events(&stream).is_some_and(Events::is_head);
+            stream.respond(response, fin || bodiless)
         };
-        Ok(sent(env, &result))
+        Ok(answered(env, &stream, status, &result))
     })
+}
+
+/// What is wrong with a response.
+fn refused(stream: &NifStream, client: &NifClient, response: &Response<()>) -> Option<Atom> {
+    let tunnel = response.status().is_success() && events(stream).is_some_and(Events::may_be_tunnel);
+    if tunnel && response.headers().contains_key(CONTENT_LENGTH) {
+        Some(atoms::banned_header_in_tunnel_response())
+    } else if !fits(client, response.headers(), ":status".len() + "200".len() + FIELD) {
+        Some(atoms::header_list_too_large())
+    } else {
+        None
+    }
+}
+
+fn answered<'a>(env: Env<'a>, stream: &NifStream, status: u16, result: &Result<(), SendError>) -> Term<'a> {
+    if result.is_ok()
+        && let Some(events) = events(stream)
+    {
+        events.answered_by(status);
+    }
+    sent(env, stream, result)
 }
 
 /// The whole response in one go.
@@ -203,10 +283,17 @@ fn h2_respond_with<'a>(
     body: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let _timer = times::H2_RESPOND_WITH.start();
-    on_stream(env, &pid, id, |stream, _| {
+    on_request(env, &pid, id, |stream, client| {
         let response = response(status, fields)?;
-        let result = payload::with_payload(body, |body| stream.respond_with(response, Some(body), true))?;
-        Ok(sent(env, &result))
+        if let Some(refused) = refused(&stream, client, &response) {
+            return Ok(error(env, refused));
+        }
+        let result = if events(&stream).is_some_and(Events::is_head) {
+            stream.respond(response, true)
+        } else {
+            payload::with_payload(body, |body| stream.respond_with(response, Some(body), true))?
+        };
+        Ok(answered(env, &stream, status, &result))
     })
 }
 
@@ -214,7 +301,7 @@ fn h2_respond_with<'a>(
 fn send_payload<'a>(env: Env<'a>, pid: &LocalPid, id: u32, data: Term<'a>, fin: bool) -> NifResult<Term<'a>> {
     on_stream(env, pid, id, |stream, _| {
         let result = payload::with_payload(data, |payload| stream.send(payload, fin))?;
-        Ok(sent(env, &result))
+        Ok(sent(env, &stream, &result))
     })
 }
 
@@ -247,7 +334,7 @@ fn h2_send_and_wait<'a>(
     on_stream(env, &pid, id, |stream, _| {
         let result = payload::with_payload(data, |payload| stream.append(payload, fin))?;
         if result.is_err() {
-            return Ok(sent(env, &result));
+            return Ok(sent(env, &stream, &result));
         }
         // Room for any size there is only when nothing is queued.
         let waits = stream.await_room(usize::MAX, || Waiter::new(caller, pid_key(env, &caller), reference));
@@ -262,9 +349,9 @@ fn h2_send_and_wait<'a>(
 pub(crate) fn outcome<'a>(env: Env<'a>, sent: &Sent) -> Term<'a> {
     match sent {
         Sent::All | Sent::Waiting => atoms::ok().encode(env),
-        Sent::Lost(EndReason::Reset(_)) => error(env, atoms::stream_reset()),
-        Sent::Lost(EndReason::Lost(_)) => gone(env),
-        Sent::Lost(_) => error(env, atoms::stream_closed()),
+        Sent::Unwanted => error(env, atoms::stream_closed()),
+        Sent::Lost(end) if is_its_own(end) => error(env, atoms::stream_reset()),
+        Sent::Lost(_) => gone(env),
     }
 }
 
@@ -291,9 +378,15 @@ fn h2_send_many_trailers<'a>(env: Env<'a>, pid: LocalPid, id: u32, trailers: Ter
 }
 
 fn end<'a>(env: Env<'a>, pid: LocalPid, id: u32, trailers: Term<'a>) -> NifResult<Term<'a>> {
-    on_stream(env, &pid, id, |stream, _| {
+    on_stream(env, &pid, id, |stream, client| {
         let trailers = headers::decode(&headers::pairs(trailers)?).map_err(|_| rustler::Error::BadArg)?;
-        Ok(sent(env, &stream.send_trailers(trailers)))
+        if events(&stream).is_some_and(Events::is_tunnel) {
+            return Ok(error(env, atoms::tunnel_no_trailers()));
+        }
+        if !fits(client, &trailers, 0) {
+            return Ok(error(env, atoms::header_list_too_large()));
+        }
+        Ok(sent(env, &stream, &stream.send_trailers(trailers)))
     })
 }
 
@@ -327,15 +420,17 @@ fn h2_orphan<'a>(env: Env<'a>, pid: LocalPid, id: u32, failed: bool) -> NifResul
             Processes::OfConnection(events) => events.handler().is_some_and(|handler| handler.is_alive(env)),
             Processes::OfProcess(_) => true,
         };
-        if failed {
+        if failed && !stream.has_responded() {
             let mut response = Response::new(());
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            let text = Payload::Copied(b"Internal Server Error");
-            if stream.respond_with(response, Some(text), true).is_err() {
-                stream.reset(INTERNAL_ERROR);
-            }
-        } else if !handled && !stream.has_responded() {
+            let bodiless = events(&stream).is_some_and(Events::is_head);
+            let text = Payload::Copied(if bodiless { b"" } else { b"Internal Server Error" });
+            let _ = stream.respond_with(response, Some(text), true);
+            stream.abandon();
+        } else if failed && !stream.has_ended() || !handled && !stream.has_responded() {
             stream.reset(INTERNAL_ERROR);
+        } else if !handled {
+            stream.abandon();
         }
         Ok(atoms::ok().encode(env))
     })
@@ -409,8 +504,8 @@ fn h2_peer_settings(env: Env<'_>, pid: LocalPid) -> Term<'_> {
     }
 }
 
-/// Who handles streams of the caller's connection, but for its owner.
-#[rustler::nif]
+/// Who handles streams of the caller's connection, but for its owner. On a dirty scheduler: they may be many.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn h2_handlers(env: Env<'_>) -> Vec<LocalPid> {
     let _timer = times::H2_HANDLERS.start();
     connection(env, &env.pid()).map_or_else(Vec::new, |(_, room)| room.handlers())
@@ -430,7 +525,8 @@ fn h2_set_owner(env: Env<'_>, owner: LocalPid) -> Atom {
 #[rustler::nif]
 fn h2_drain(env: Env<'_>) -> Atom {
     let _timer = times::H2_DRAIN.start();
-    if let Some((client, _)) = connection(env, &env.pid()) {
+    if let Some((client, room)) = connection(env, &env.pid()) {
+        room.drain();
         client.retire();
     }
     atoms::ok()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dashmap::DashMap;
 use hackney_engine::h2::{Carrier, Client};
-use hackney_engine::net::{self, ConnectError, Incoming, Listener, PipeOut};
+use hackney_engine::net::{self, ConnectError, Incoming, Listener, PipeEnd, PipeOut};
 use hackney_engine::runtime::{self, Handle};
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
@@ -29,6 +29,8 @@ use crate::{atoms, times};
 const MAX_WAITING: usize = 1024;
 /// How long a peer may take for TLS's handshake and HTTP/2's preface.
 const GREETING: Duration = Duration::from_secs(30);
+/// How long it may take for HTTP/2's preface alone.
+const PREFACE: Duration = Duration::from_secs(5);
 /// Bytes on their way in each direction between the engine and a process that carries them.
 const PIPE_CAPACITY: usize = 256 * 1024;
 
@@ -45,6 +47,14 @@ struct Entry {
 }
 
 static LISTENERS: LazyLock<DashMap<u64, Entry, FxBuildHasher>> = LazyLock::new(|| DashMap::with_hasher(FxBuildHasher));
+
+/// Where the bytes of a process's connection come from, if another process carries them. There until the connection has said goodbye,
+/// which its process does not live to see.
+static PIPES: LazyLock<DashMap<u64, PipeEnd, FxBuildHasher>> = LazyLock::new(|| DashMap::with_hasher(FxBuildHasher));
+
+fn pipe(key: u64) -> Option<PipeEnd> {
+    PIPES.get(&key).map(|end| end.clone())
+}
 
 /// Stops the listener of a process, if it has one.
 pub(crate) fn stop(key: u64) {
@@ -150,7 +160,7 @@ fn serve_accepted<'a>(
         return Ok(gone(env));
     };
     let carrier = async move { incoming.greet().await.map(Carrier::from) };
-    serve(env, carrier, owner, options, handle, None)
+    serve(env, carrier, owner, options, handle, GREETING)
 }
 
 fn serve<'a>(
@@ -159,7 +169,7 @@ fn serve<'a>(
     owner: LocalPid,
     options: Term<'a>,
     handle: Handle,
-    pipe: Option<net::PipeEnd>,
+    patience: Duration,
 ) -> NifResult<Term<'a>> {
     let pid = env.pid();
     let room = Room::new(pid, owner, true);
@@ -168,8 +178,8 @@ fn serve<'a>(
         runtime: handle.clone(),
     });
     let options = options::decode_server(options)?;
-    let client = Client::serve(carrier, options, reception, listener(pid), (handle, Some(GREETING)));
-    clients::enter(env, client, room, pipe)
+    let client = Client::serve(carrier, options, reception, listener(pid), (handle, Some(patience)));
+    clients::enter(env, client, room)
 }
 
 /// Makes a byte stream of Erlang's the calling process's connection: the descriptor of a `gen_tcp' socket, or `{Carrier, Peer, Local}',
@@ -189,34 +199,37 @@ fn adopt<'a>(
         Ok(handle) => handle,
         Err(reason) => return Ok(not_running(env, &reason)),
     };
-    let (carrier, pipe) = if let Ok(descriptor) = stream.decode::<i32>() {
+    let carrier = if let Ok(descriptor) = stream.decode::<i32>() {
         let _entered = handle.enter();
         match net::take_over(descriptor) {
-            Ok(connected) => (Carrier::from(connected), None),
+            Ok(connected) => Carrier::from(connected),
             Err(failure) => return Ok(error(env, errors::posix(env, &failure))),
         }
     } else {
         let (process, peer, local): (LocalPid, Term<'_>, Term<'_>) = stream.decode()?;
-        let (pipe, end) = net::pipe(
-            PIPE_CAPACITY,
-            Box::new({
-                let handle = handle.clone();
-                move |out| carry(&handle, process, out)
-            }),
-        );
-        (
-            Carrier::of_pipe(pipe, socket_address(peer), socket_address(local)),
-            Some(end),
-        )
+        let key = pid_key(env, &env.pid());
+        let outlet = {
+            let handle = handle.clone();
+            move |out| {
+                if matches!(out, PipeOut::Closed) {
+                    PIPES.remove(&key);
+                }
+                carry(&handle, process, out);
+            }
+        };
+        let (pipe, end) = net::pipe(PIPE_CAPACITY, Box::new(outlet));
+        PIPES.insert(key, end);
+        // Erlang's `ssl' it is that needs a carrier.
+        Carrier::of_pipe(pipe, socket_address(peer), socket_address(local), true)
     };
     let carrier = async move { Ok(carrier) };
     if role == atoms::server() {
-        return serve(env, carrier, owner, options, handle, pipe);
+        return serve(env, carrier, owner, options, handle, PREFACE);
     }
     let pid = env.pid();
     let options = options::decode_over(options)?;
-    let client = Client::over(carrier, options, listener(pid), (handle, Some(GREETING)));
-    clients::enter(env, client, Room::new(pid, owner, false), pipe)
+    let client = Client::over(carrier, options, listener(pid), (handle, Some(PREFACE)));
+    clients::enter(env, client, Room::new(pid, owner, false))
 }
 
 /// Posts what comes out of a pipe. Such connections are driven by the engine's threads only; but the last of one may be dropped on
@@ -255,7 +268,7 @@ fn socket_address(term: Term<'_>) -> SocketAddr {
 #[rustler::nif]
 fn feed<'a>(env: Env<'a>, connection: LocalPid, data: Binary<'a>) -> Term<'a> {
     let _timer = times::FEED.start();
-    match clients::pipe(pid_key(env, &connection)) {
+    match pipe(pid_key(env, &connection)) {
         Some(pipe) => (pipe.feed(Bytes::copy_from_slice(data.as_slice())) >= pipe.capacity()).encode(env),
         None => gone(env),
     }
@@ -265,7 +278,7 @@ fn feed<'a>(env: Env<'a>, connection: LocalPid, data: Binary<'a>) -> Term<'a> {
 #[rustler::nif]
 fn feed_written(env: Env<'_>, connection: LocalPid, count: usize) -> Atom {
     let _timer = times::FEED_WRITTEN.start();
-    if let Some(pipe) = clients::pipe(pid_key(env, &connection)) {
+    if let Some(pipe) = pipe(pid_key(env, &connection)) {
         pipe.written(count);
     }
     atoms::ok()
@@ -275,7 +288,7 @@ fn feed_written(env: Env<'_>, connection: LocalPid, count: usize) -> Atom {
 #[rustler::nif]
 fn feed_end(env: Env<'_>, connection: LocalPid, orderly: bool) -> Atom {
     let _timer = times::FEED_END.start();
-    if let Some(pipe) = clients::pipe(pid_key(env, &connection)) {
+    if let Some(pipe) = pipe(pid_key(env, &connection)) {
         pipe.end(if orderly {
             Ok(())
         } else {

@@ -61,7 +61,7 @@ functions! {
     H2_CANCEL "h2_cancel" Normal,
     H2_CONSUME "h2_consume" Normal,
     H2_DRAIN "h2_drain" Normal,
-    H2_HANDLERS "h2_handlers" Normal,
+    H2_HANDLERS "h2_handlers" Dirty,
     H2_ORPHAN "h2_orphan" Normal,
     H2_PEER_SETTINGS "h2_peer_settings" Normal,
     H2_REQUEST "h2_request" Normal,

@@ -126,11 +126,7 @@ impl<O: Outlet> Stream<O> {
         if request.authority.is_empty() {
             client.authority().clone_into(&mut request.authority);
         }
-        let scheme = if connection.endpoints.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if connection.endpoints.secure { "https" } else { "http" };
         let waiting = Waiting {
             stream: self.clone(),
             request: request.into_request(scheme)?,

@@ -250,6 +250,13 @@ impl<O: Outlet> Client<O> {
             .unwrap_or_default()
     }
 
+    /// One of them.
+    pub fn peer_setting(&self, id: u16) -> Option<u32> {
+        self.connection
+            .get()
+            .and_then(|connection| connection.facts.peer_setting(id))
+    }
+
     /// Closes the connection and ends its streams. They and the listener hear of it later.
     pub fn close(&self) {
         self.given_up.notify_one();

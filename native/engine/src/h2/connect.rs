@@ -43,10 +43,16 @@ impl std::fmt::Debug for Carrier {
 
 impl Carrier {
     /// One whose bytes somebody else carries, between these addresses.
-    pub fn of_pipe(pipe: Pipe, peer: SocketAddr, local: SocketAddr) -> Self {
+    /// `secure`: it is TLS.
+    pub fn of_pipe(pipe: Pipe, peer: SocketAddr, local: SocketAddr, secure: bool) -> Self {
         Carrier {
             io: Box::new(pipe),
-            endpoints: Endpoints { peer, local, tls: None },
+            endpoints: Endpoints {
+                peer,
+                local,
+                tls: None,
+                secure,
+            },
             carried: true,
         }
     }
@@ -62,7 +68,12 @@ impl From<Connected> for Carrier {
         } = connected;
         Carrier {
             io: Box::new(transport),
-            endpoints: Endpoints { peer, local, tls },
+            endpoints: Endpoints {
+                secure: tls.is_some(),
+                peer,
+                local,
+                tls,
+            },
             carried: false,
         }
     }

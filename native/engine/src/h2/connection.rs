@@ -202,7 +202,7 @@ impl<O: Outlet> Connection<O> {
         let (response, sending) = driver.side.send_request(request, fin)?;
         let id = sending.stream_id().as_u32();
         self.enter(&mut driver.streams, stream, id, |ready| {
-            Pump::new(stream.clone(), response, (!fin).then_some(sending), id, ready)
+            Pump::new(stream.clone(), response, (sending, fin), id, ready)
         });
         Ok(())
     }

@@ -56,9 +56,17 @@ impl Credit {
         self.outstanding
     }
 
-    /// From now on it is like this.
-    pub(crate) fn set(&mut self, flow_control: FlowControl) {
+    /// From now on it is like this. Returns what to give back now: of bytes that are not among the `unread` ones nobody would ever say it,
+    /// if they came under another rule.
+    pub(crate) fn set(&mut self, flow_control: FlowControl, unread: usize) -> usize {
+        let due = match flow_control {
+            FlowControl::Auto => self.outstanding.saturating_sub(unread),
+            FlowControl::Manual => self.taken,
+        };
         self.flow_control = flow_control;
+        self.taken = 0;
+        self.outstanding -= due;
+        due
     }
 
     /// The user gives `n` bytes back. Returns what to give back now, or what is outstanding when `n` is more than that.

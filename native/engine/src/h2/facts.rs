@@ -154,6 +154,12 @@ impl Facts {
         }
     }
 
+    /// What the peer has set one of them to.
+    pub(crate) fn peer_setting(&self, id: u16) -> Option<u32> {
+        let settings = self.peer_settings.lock();
+        settings.iter().find(|(known, _)| *known == id).map(|(_, value)| *value)
+    }
+
     /// What the peer has set, by identifier.
     pub(crate) fn peer_settings(&self) -> Vec<(u16, u32)> {
         self.peer_settings.lock().clone()

@@ -34,6 +34,7 @@ pub fn open_over<O: Outlet>(
             peer: nowhere,
             local: nowhere,
             tls: None,
+            secure: false,
         },
         carried: false,
     };

@@ -255,10 +255,10 @@ impl Inbox {
         for message in self.clear() {
             match message {
                 Message::Data(data) => taken.push((data, false)),
+                Message::Done if rest.iter().any(|message| matches!(message, Message::Trailers(_))) => {}
                 Message::Done => match taken.last_mut() {
-                    Some(last) if rest.is_empty() => last.1 = true,
-                    _ if rest.iter().any(|message| matches!(message, Message::Trailers(_))) => {}
-                    _ => taken.push((Bytes::new(), true)),
+                    Some(last) => last.1 = true,
+                    None => taken.push((Bytes::new(), true)),
                 },
                 other => {
                     if let Message::Informational(_, fields) = &other {
@@ -514,7 +514,7 @@ mod tests {
         }
         let taken = inbox.take_data();
         let sizes: Vec<_> = taken.iter().map(|(data, last)| (data.len(), *last)).collect();
-        assert_eq!(sizes, [(3, false), (4, false), (0, true)]);
+        assert_eq!(sizes, [(3, false), (4, true)]);
         assert_eq!(inbox.queued(), (0, 1));
     }
 

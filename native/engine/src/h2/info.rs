@@ -15,8 +15,10 @@ pub struct Endpoints {
     pub peer: SocketAddr,
     /// Ours.
     pub local: SocketAddr,
-    /// What TLS settled on; `None` in cleartext.
+    /// What TLS settled on; `None` in cleartext, and where somebody else does TLS.
     pub tls: Option<TlsFacts>,
+    /// Nobody on the way can read it.
+    pub secure: bool,
 }
 
 /// How far a stream has come.

@@ -140,6 +140,11 @@ impl Outbox {
         self.lost
     }
 
+    /// All that was taken in, an end included, has been handed to h2, or never will be.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.queued == 0 && self.heads.is_empty() && matches!(self.fin, Fin::Open | Fin::Sent)
+    }
+
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }

@@ -61,6 +61,8 @@ pub(super) struct Pump<O: Outlet> {
     reading: Reading,
     /// `None` once our side has ended.
     sending: Option<Sending>,
+    /// Our side, when it has ended: the peer may have to be told of a reset yet.
+    sent: Option<Sending>,
     /// The peer has opened it.
     of_peer: bool,
     waker: Waker,
@@ -82,15 +84,18 @@ impl<O: Outlet> Pump<O> {
     pub(super) fn new(
         stream: Arc<Stream<O>>,
         response: ResponseFuture,
-        sending: Option<SendStream<Bytes>>,
+        (sending, fin): (SendStream<Bytes>, bool),
         id: u32,
         ready: Arc<ReadyFlag<O>>,
     ) -> Self {
+        let sending = Some(Sending::Body(sending));
+        let (sending, sent) = if fin { (None, sending) } else { (sending, None) };
         Pump {
             stream,
             id,
             reading: Reading::Head(response),
-            sending: sending.map(Sending::Body),
+            sending,
+            sent,
             of_peer: false,
             waker: Waker::from(ready.clone()),
             ready,
@@ -109,6 +114,7 @@ impl<O: Outlet> Pump<O> {
             id: respond.stream_id().as_u32(),
             reading: Reading::Body(request),
             sending: Some(Sending::Head(respond)),
+            sent: None,
             of_peer: true,
             waker: Waker::from(ready.clone()),
             ready,
@@ -144,7 +150,8 @@ impl<O: Outlet> Pump<O> {
             Ok(more) => more,
             Err(reason) => return self.end(reason),
         };
-        if matches!(self.reading, Reading::Finished) && self.sending.is_none() {
+        let unread = || self.of_peer && self.stream.state.lock().abandoned;
+        if self.sending.is_none() && (matches!(self.reading, Reading::Finished) || unread()) {
             return Pumped::Over;
         }
         if more { Pumped::More } else { Pumped::Waiting }
@@ -246,7 +253,7 @@ impl<O: Outlet> Pump<O> {
             match send(sending, next) {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.sending = None;
+                    self.sent = self.sending.take();
                     return Ok(false);
                 }
                 Err(e) => return self.stopped(connection, &e),
@@ -286,29 +293,33 @@ impl<O: Outlet> Pump<O> {
         self.sending = None;
         let mut state = self.stream.state.lock();
         drop(state.outbox.clear());
-        drop(state);
         match self.reading {
-            Reading::Finished if !self.of_peer => Ok(false),
+            Reading::Finished if !self.of_peer => {
+                state.unwanted = state.outbox.has_lost();
+                Ok(false)
+            }
             _ => Err(reason),
         }
     }
 
     fn end(&mut self, reason: EndReason) -> Pumped {
-        if reason == EndReason::RecvBufferOverflow
-            && let Some(sending) = &mut self.sending
-        {
-            sending.send_reset(Reason::FLOW_CONTROL_ERROR);
+        if reason == EndReason::RecvBufferOverflow {
+            self.send_reset(Reason::FLOW_CONTROL_ERROR);
         }
         self.stream.state.lock().inbox.end(reason);
         Pumped::Over
     }
 
     fn cancel(&mut self) -> Pumped {
-        if let Some(sending) = &mut self.sending {
-            sending.send_reset(self.stream.state.lock().reset);
-        }
-        // With our side ended already, dropping the handles of a response that still runs sends the same.
+        let reason = self.stream.state.lock().reset;
+        self.send_reset(reason);
         Pumped::Over
+    }
+
+    fn send_reset(&mut self, reason: Reason) {
+        if let Some(side) = self.sending.as_mut().or(self.sent.as_mut()) {
+            side.send_reset(reason);
+        }
     }
 }
 

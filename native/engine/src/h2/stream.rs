@@ -71,6 +71,8 @@ pub enum Sent {
     Waiting,
     /// Some of it never left: the stream has ended like this.
     Lost(EndReason),
+    /// Some of it never left: the peer has answered without it.
+    Unwanted,
 }
 
 /// Where an open stream lives.
@@ -96,6 +98,10 @@ pub(super) struct State<O: Outlet> {
     pub(super) in_flight: usize,
     /// The user has closed the stream or is gone.
     pub(super) closing: bool,
+    /// See [`Stream::abandon`].
+    pub(super) abandoned: bool,
+    /// The peer has answered without our side's rest.
+    pub(super) unwanted: bool,
     /// What the peer is told then (RFC 9113, 7).
     pub(super) reset: Reason,
     reader: Option<O::Waiter>,
@@ -152,6 +158,8 @@ impl<O: Outlet> Stream<O> {
             flow: None,
             in_flight: 0,
             closing: false,
+            abandoned: false,
+            unwanted: false,
             reset: Reason::CANCEL,
             reader: None,
             spin: Spin::default(),
@@ -247,15 +255,36 @@ impl<O: Outlet> Stream<O> {
         self.state.lock().outbox.is_headed()
     }
 
+    /// Our side has ended, or is about to: nothing more is taken.
+    pub fn has_ended(&self) -> bool {
+        !self.state.lock().outbox.is_open()
+    }
+
     /// What has become of what was queued.
     pub fn sent(&self) -> Sent {
         let state = self.state.lock();
-        if state.outbox.has_lost() {
-            Sent::Lost(state.inbox.end_reason().unwrap_or(EndReason::Closed))
-        } else if state.outbox.queued() > 0 {
-            Sent::Waiting
-        } else {
+        if state.unwanted {
+            Sent::Unwanted
+        } else if state.outbox.has_lost() {
+            state.end_reason().map_or(Sent::Unwanted, Sent::Lost)
+        } else if state.outbox.is_flushed() {
             Sent::All
+        } else {
+            Sent::Waiting
+        }
+    }
+
+    /// How it has ended: as a reset also when its user closed it.
+    pub fn end_reason(&self) -> Option<EndReason> {
+        self.state.lock().end_reason()
+    }
+
+    /// Nobody will read what the peer still sends: once our side has ended the stream is over (RFC 9113, 8.1).
+    pub fn abandon(&self) {
+        self.state.lock().abandoned = true;
+        if let Some(link) = self.link.get() {
+            link.ready.mark();
+            link.connection.drive_soon();
         }
     }
 
@@ -333,7 +362,8 @@ impl<O: Outlet> Stream<O> {
         }
     }
 
-    /// Has `waiter` woken when `size` bytes may have room, or the stream ends. False when there is no need to wait.
+    /// Has `waiter` woken when `size` bytes may have room, or the stream ends. Room for any size (`usize::MAX`) there is when all that
+    /// was queued has left, an end included. False when there is no need to wait.
     pub fn await_room(&self, size: usize, waiter: impl FnOnce() -> O::Waiter) -> bool {
         let mut state = self.state.lock();
         let wait = !state.sender_should_look(size);
@@ -472,7 +502,10 @@ impl<O: Outlet> Stream<O> {
 
     /// Changes who gives received bytes back.
     pub fn set_flow_control(&self, flow_control: FlowControl) {
-        self.state.lock().credit.set(flow_control);
+        let mut state = self.state.lock();
+        let unread = state.inbox.queued().0;
+        let due = state.credit.set(flow_control, unread);
+        state.give_back(due, self.link.get());
     }
 
     /// [`Stream::consume`] for those who need not know how much there is to give back.
@@ -697,7 +730,18 @@ impl<O: Outlet> State<O> {
 
     /// There is room, or there never will be: the peer has ended the stream, or our side is ended.
     fn sender_should_look(&self, size: usize) -> bool {
+        if size == usize::MAX {
+            return self.inbox.is_ended() || self.outbox.is_flushed();
+        }
         self.inbox.is_ended() || !self.outbox.is_open() || self.outbox.has_room(size)
+    }
+
+    fn end_reason(&self) -> Option<EndReason> {
+        if self.inbox.is_closed() {
+            Some(EndReason::Reset(self.reset.into()))
+        } else {
+            self.inbox.end_reason()
+        }
     }
 
     fn reader_should_look(&self) -> bool {
