@@ -3,7 +3,7 @@
 #
 #     sh test/setup/install.sh demo|test|otp
 #
-# `otp` is `test` for a bare Debian that is lent Rust and the Go server (test/matrix/run.sh).
+# `otp` is `test` for a bare Debian that is lent Rust and the programs in Go (test/matrix/run.sh).
 #
 # Installs with apt only what is missing, so that it costs nothing once all is there.
 # Where apt is not to be had it says what to install and changes nothing.
@@ -97,13 +97,16 @@ install_missing() {
 
 # Go itself finds out whether anything has changed since the last build. It needs neither cc nor git
 # for this: a checkout owned by somebody else must not make it fail.
-build_go_server() {
+build_go_programs() {
     (cd "$here/test/servers/go" && CGO_ENABLED=0 go build -buildvcs=false -o "$here/_build/servers/interop_server" .)
+    # Somebody else's program, built as it is: only the versions are ours.
+    (cd "$here/test/h2spec" && CGO_ENABLED=0 go build -buildvcs=false -o "$here/_build/servers/h2spec" \
+        github.com/summerwind/h2spec/cmd/h2spec)
 }
 
 case "${1-}" in
     demo) demo; install_missing ;;
-    test) tests; need golang-go has_command go; install_missing; build_go_server ;;
+    test) tests; need golang-go has_command go; install_missing; build_go_programs ;;
     otp) tests; bare_system; install_missing ;;
     *) echo "usage: $0 demo|test|otp" >&2; exit 2 ;;
 esac

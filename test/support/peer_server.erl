@@ -16,7 +16,7 @@
 %% </ul>
 -module(peer_server).
 
--export([start/2, stop/1, url/3, url/4]).
+-export([start/2, stop/1, url/3, url/4, built/1, source/1]).
 -export_type([server/0, kind/0, listener/0]).
 
 -type kind() :: nghttpd | nginx | node | go | grpcio.
@@ -98,22 +98,31 @@ listeners(Line) ->
 command(Kind, #{certificates := Certificates, root := Root}) ->
     Certificate = certificates:file(Certificates, "server.pem"),
     Key = certificates:file(Certificates, "server.key"),
-    Servers = filename:join([project(), "test", "servers"]),
     case Kind of
         go ->
-            {filename:join([project(), "_build", "servers", "interop_server"]),
+            {built("interop_server"),
              ["-certificates", Certificates, "-root", Root]};
         node ->
-            {executable("node"), [filename:join(Servers, "node_server.js"), Certificates, Root]};
+            {executable("node"), [source("node_server.js"), Certificates, Root]};
         nghttpd ->
             _ = executable("nghttpd"),
-            {"/usr/bin/python3", [filename:join(Servers, "nghttpd.py"), Certificate, Key, Root]};
+            {"/usr/bin/python3", [source("nghttpd.py"), Certificate, Key, Root]};
         nginx ->
-            {"/usr/bin/python3", [filename:join(Servers, "nginx.py"), Certificate, Key, Root]};
+            {"/usr/bin/python3", [source("nginx.py"), Certificate, Key, Root]};
         grpcio ->
             %% Debian's own Python, whatever `python3' comes first in the path: it has Debian's grpcio.
-            {"/usr/bin/python3", [filename:join(Servers, "grpcio_server.py"), Certificate, Key]}
+            {"/usr/bin/python3", [source("grpcio_server.py"), Certificate, Key]}
     end.
+
+%% @doc The path of a program that `test/setup/install.sh' builds.
+-spec built(file:filename()) -> file:filename().
+built(Name) ->
+    filename:join([project(), "_build", "servers", Name]).
+
+%% @doc The path of a file in `test/servers'.
+-spec source(file:filename()) -> file:filename().
+source(Name) ->
+    filename:join([project(), "test", "servers", Name]).
 
 executable(Name) ->
     case os:find_executable(Name) of

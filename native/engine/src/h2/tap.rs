@@ -19,8 +19,11 @@ use super::frame_scanner::{self, FrameScanner};
 use crate::error::Loss;
 use crate::net::{self, TlsError};
 
-/// The client connection preface, "PRI * HTTP/2.0..." (RFC 9113, 3.4).
-const PREFACE_LEN: usize = 24;
+/// The client connection preface (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_LEN: usize = PREFACE.len();
+/// What is read at most of a peer that speaks something else, an HTTP/1.1 request for one.
+const MAX_BABBLE: usize = 64 * 1024;
 /// RFC 9113, 7.
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 
@@ -51,6 +54,8 @@ pub(crate) struct Tap<S> {
     inbound: FrameScanner,
     outbound: FrameScanner,
     budget: Budget,
+    /// What the peer has still to say of its preface.
+    unsaid: &'static [u8],
     /// The peer has spent its budget: nothing more is read.
     flooded: bool,
     /// Why nothing can be written any more, see [`Tap::write_failed`].
@@ -87,6 +92,7 @@ impl<S> Tap<S> {
             allowance,
             inbound: FrameScanner::new(inbound),
             outbound: FrameScanner::new(outbound),
+            unsaid: &PREFACE[..inbound],
             budget,
             flooded: false,
             write_error: None,
@@ -155,6 +161,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<S> {
         match read {
             Poll::Ready(Ok(())) => {
                 let new = &buf.filled()[before..];
+                if !this.unsaid.is_empty() && !begins_right(&mut this.unsaid, new) {
+                    pass_over(Pin::new(&mut this.stream), cx);
+                }
                 if new.is_empty() && buf.remaining() > 0 {
                     let whole = this.inbound.at_boundary();
                     this.facts.end(if whole {
@@ -252,6 +261,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Whether `new` goes on with what is to be said, which becomes what is left to say.
+fn begins_right(unsaid: &mut &'static [u8], new: &[u8]) -> bool {
+    let n = unsaid.len().min(new.len());
+    let (said, rest) = unsaid.split_at(n);
+    *unsaid = rest;
+    said == &new[..n]
+}
+
+/// Reads what has come, and leaves it. h2 hangs up on a peer whose preface is wrong, and what lies unread by then makes the operating
+/// system reset the connection, which looks like a failure where it is an answer.
+fn pass_over<S: AsyncRead>(mut stream: Pin<&mut S>, cx: &mut Context<'_>) {
+    let mut babble = [0; 4096];
+    for _ in 0..MAX_BABBLE / babble.len() {
+        let mut buf = ReadBuf::new(&mut babble);
+        match stream.as_mut().poll_read(cx, &mut buf) {
+            Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+            _ => return,
+        }
     }
 }
 

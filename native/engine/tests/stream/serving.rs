@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use hackney_engine::error::{EndReason, SendError};
+use hackney_engine::error::{EndReason, Loss, OpenError, SendError};
 use hackney_engine::h2::{
     Acceptor, Carrier, Client, ClientLife, ClientOptions, ModeChange, Payload, ServerOptions, Stream, StreamOptions,
 };
 use hackney_engine::net::{Connected, Socket, Transport};
 use hackney_engine::{Life, Mode, Notice};
 use http::{HeaderMap, Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -79,7 +80,15 @@ struct Both {
     client: SendRequest<Bytes>,
 }
 
-impl Both {
+/// A server, and the client's end of the connection that it serves.
+struct Served {
+    server: Arc<Client<Channels>>,
+    lives: mpsc::UnboundedReceiver<ClientLife>,
+    asked: mpsc::UnboundedReceiver<Asked>,
+    near: TcpStream,
+}
+
+impl Served {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -117,6 +126,23 @@ impl Both {
             Box::new(move |life| heard.send(life).unwrap_or_default()),
             (tokio::runtime::Handle::current(), Some(DEADLINE)),
         );
+        Served {
+            server,
+            lives,
+            asked,
+            near,
+        }
+    }
+}
+
+impl Both {
+    async fn new() -> Self {
+        let Served {
+            server,
+            lives,
+            asked,
+            near,
+        } = Served::new().await;
         let (client, connection) = h2::client::handshake(near).await.unwrap();
         tokio::spawn(connection);
         let mut both = Both {
@@ -303,6 +329,36 @@ async fn closing_ends_what_is_there() {
     assert!(response.await.is_err());
     asked.ended().await;
     assert!(matches!(both.life().await, ClientLife::Over(EndReason::Closed)));
+}
+
+/// Hung up on, not reset: what the server says of it ahead must not be lost, and a reset looks like a failure of the network.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_does_not_speak_http2_is_hung_up_on_in_order() {
+    for babble in [
+        &b"GET / HTTP/1.1\r\nhost: localhost\r\nuser-agent: none\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\nand more of it",
+    ] {
+        let Served {
+            server,
+            mut lives,
+            mut near,
+            ..
+        } = Served::new().await;
+        near.write_all(babble).await.unwrap();
+        timeout(DEADLINE, near.read_to_end(&mut Vec::new()))
+            .await
+            .expect("an end")
+            .expect("an end in order");
+        let life = timeout(DEADLINE, lives.recv()).await.expect("news").unwrap();
+        assert!(
+            matches!(
+                life,
+                ClientLife::Failed(OpenError::Ended(EndReason::Lost(Loss::InvalidPreface)))
+            ),
+            "{life:?}"
+        );
+        drop(server);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
