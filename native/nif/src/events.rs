@@ -1,6 +1,7 @@
 //! The streams of a connection that have no process of their own: what happens on them is told as `{h2, Conn, Event}` to who handles
 //! them, and calls name them by their identifier.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -35,6 +36,8 @@ pub(crate) struct Room {
     streams: DashMap<u32, Arc<NifStream>, FxBuildHasher>,
     /// The highest identifier so far: those up to it there were once.
     highest: AtomicU32,
+    /// Who handled streams that have ended with the connection. By the time its process hears of the end they may be gone.
+    bereft: Mutex<Vec<LocalPid>>,
     /// Nobody is told anything any more.
     shut: AtomicBool,
 }
@@ -56,6 +59,7 @@ impl Room {
             serves,
             streams: DashMap::with_hasher(FxBuildHasher),
             highest: AtomicU32::new(0),
+            bereft: Mutex::default(),
             shut: AtomicBool::new(false),
         })
     }
@@ -96,21 +100,21 @@ impl Room {
         self.streams.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// Who handles streams and is not the connection's owner, each once.
+    /// Who handles streams, or did when the connection ended, and is not the connection's owner, each once.
     pub(crate) fn handlers(&self) -> Vec<LocalPid> {
         let owner = self.owner();
-        let mut handlers: Vec<LocalPid> = Vec::new();
-        for stream in self.all() {
-            let Processes::OfConnection(events) = stream.outlet() else {
-                continue;
-            };
-            if let Some(handler) = events.handler()
-                && handler != owner
-                && !handlers.contains(&handler)
-            {
-                handlers.push(handler);
-            }
-        }
+        let mut seen = HashSet::new();
+        // In this order: a stream is noted as bereft ahead of its leaving.
+        let mut handlers: Vec<_> = self
+            .all()
+            .iter()
+            .filter_map(|stream| match stream.outlet() {
+                Processes::OfConnection(events) => events.handler(),
+                _ => None,
+            })
+            .collect();
+        handlers.extend(self.bereft.lock().iter().copied());
+        handlers.retain(|handler| *handler != owner && seen.insert(*handler));
         handlers
     }
 
@@ -190,6 +194,10 @@ impl Events {
     }
 
     fn leave(&self) {
+        let stream = self.me.get().and_then(Weak::upgrade);
+        if stream.is_some_and(|stream| stream.ends_with_connection()) {
+            self.room.bereft.lock().extend(self.handler());
+        }
         if let Some(id) = self.id.get() {
             self.room.streams.remove(id);
         }
