@@ -2,6 +2,7 @@
 #
 #   make demo                a conversation with an embedded HTTP/2 server
 #   make demo URL=https://…  the same with any server (METHOD=get, CACERT=file.pem, INSECURE=1 also count)
+#   make demo-server         an HTTP/2 server to try with curl, until Ctrl-C (PORT=8443: at that port)
 #   make test                everything that is checked; the summary stands at the end
 #   make test-otp-matrix     Common Test and EUnit on newer releases of Erlang/OTP (as root, or with sudo)
 #   make nightly             at length what `make test` touches on: about an hour and a half
@@ -18,6 +19,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 APP_EBIN := _build/default/lib/hackney_native/ebin
 DEMO_EBIN := _build/demo
+DEMO_SERVER := _build/demo_server
 STEP_LOGS := _build/test/steps
 # In this order: what fails soonest first.
 STEPS := lint xref engine fuzz-replay loom eunit ct dialyzer demo-run
@@ -26,7 +28,7 @@ STEPS := lint xref engine fuzz-replay loom eunit ct dialyzer demo-run
 OTP_MATRIX ?= 27 29
 OTP_TARGETS ?= lint-erlang xref eunit ct
 
-.PHONY: all compile demo demo-run test test-otp-matrix nightly setup-demo setup-test lint lint-erlang lint-rust xref engine \
+.PHONY: all compile demo demo-run demo-server demo-server-run test test-otp-matrix nightly setup-demo setup-test lint lint-erlang lint-rust xref engine \
         fuzz fuzz-replay sanitize sanitize-address sanitize-thread loom eunit ct dialyzer \
         nightly-properties nightly-shutdown nightly-schedulers nightly-load nightly-leaks bench doc clean
 
@@ -48,6 +50,14 @@ demo-run: compile
 	@erlc -Werror +debug_info -o $(DEMO_EBIN) examples/demo/*.erl
 	@if [ -z "$$URL" ]; then $(CARGO) build --release --locked -p hackney_peer --bin h2-server; fi
 	@CARGO='$(CARGO)' $(ERL) -noshell -pa $(APP_EBIN) $(DEMO_EBIN) -s demo main
+
+demo-server: setup-demo
+	@$(MAKE) --no-print-directory demo-server-run
+
+demo-server-run: compile
+	@mkdir -p $(DEMO_SERVER)
+	@erlc -Werror +debug_info -o $(DEMO_SERVER) examples/demo_server/*.erl
+	@DIR='$(DEMO_SERVER)' exec $(ERL) +Bd -noshell -pa $(APP_EBIN) $(DEMO_SERVER) -s demo_service main
 
 # Tests -------------------------------------------------------------------------------------------
 

@@ -47,13 +47,24 @@ identity(ssl, Config) ->
     Dir = proplists:get_value(priv_dir, Config),
     #{cert => certificates:file(Dir, "server.pem"), key => certificates:file(Dir, "server.key")}.
 
-%% "/long" is longer than a client's window: such a response is under way until the client has made room.
+%% "/long" is longer than a client's window: such a response is under way until the client has made room. An answer that did not wait for
+%% the request's end would be ahead of what is wrong with it.
 answer(Conn, StreamId, _Method, Path, _Headers) ->
+    ok = hackney_native_h2:set_stream_handler(Conn, StreamId, self()),
+    true = ended(Conn, StreamId),
     Body = case Path of
                <<"/long">> -> binary:copy(<<"long ">>, 20000);
                _ -> <<"Hello, World!">>
            end,
     hackney_native_h2:respond(Conn, StreamId, 200, [{<<"content-type">>, <<"text/plain">>}], Body).
+
+ended(Conn, StreamId) ->
+    receive
+        {h2, Conn, {data, StreamId, _, Fin}} -> Fin orelse ended(Conn, StreamId);
+        {h2, Conn, {trailers, StreamId, _}} -> true;
+        {h2, Conn, {stream_reset, StreamId, _}} -> exit(normal);
+        {h2, Conn, {closed, _}} -> exit(normal)
+    end.
 
 generic(Config) -> conforms(["generic"], Config).
 

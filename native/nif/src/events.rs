@@ -105,11 +105,13 @@ impl Room {
     /// Who handles streams, or did until these ended with the connection, and is not its owner. Each once.
     pub(crate) fn handlers(&self) -> Vec<LocalPid> {
         let owner = self.owner();
-        let mut handlers: Vec<LocalPid> = std::mem::take(&mut *self.bereft.lock());
-        handlers.extend(self.all().iter().filter_map(|stream| match stream.outlet() {
+        // In this order: a stream is noted as bereft ahead of its leaving.
+        let handler = |stream: &Arc<NifStream>| match stream.outlet() {
             Processes::OfConnection(events) => events.handler(),
             Processes::OfProcess(_) => None,
-        }));
+        };
+        let mut handlers: Vec<LocalPid> = self.all().iter().filter_map(handler).collect();
+        handlers.extend(self.bereft.lock().iter());
         handlers.retain(|handler| *handler != owner);
         handlers.sort_unstable();
         handlers.dedup();
@@ -246,6 +248,10 @@ impl Events {
     }
 
     fn leave(&self) {
+        let stream = self.me.get().and_then(Weak::upgrade);
+        if stream.is_some_and(|stream| stream.ends_with_connection()) {
+            self.room.bereft.lock().extend(self.handler());
+        }
         if let Some(id) = self.id.get() {
             self.room.streams.remove(id);
         }
@@ -258,10 +264,10 @@ impl Events {
         let reset = match &notice {
             Notice::Passive => return,
             // The connection's end is told by its process, once to each.
-            Notice::Closed => return self.bereave(),
+            Notice::Closed => return,
             Notice::Error(reason) => match reset_code(reason) {
                 Some(code) => code,
-                None => return self.bereave(),
+                None => return,
             },
             Notice::Message(Message::Response(status, _)) => {
                 self.answered_by(*status);
@@ -289,12 +295,6 @@ impl Events {
             };
             (atoms::h2(), self.room.connection, event).encode(env)
         });
-    }
-
-    fn bereave(&self) {
-        if let Some(handler) = self.handler() {
-            self.room.bereft.lock().push(handler);
-        }
     }
 
     /// A sender that waits until all that it sent has left hears what has become of it.

@@ -1,8 +1,9 @@
 // Command interop_server is the Go peer of the interop suites: net/http's HTTP/2 server and
 // grpc-go, both over TLS and in cleartext.
 //
-// It prints one line "READY name=port ..." once every listener is bound, and ends when its
-// standard input does, so that it never outlives the test node that started it.
+// As a server it prints one line "READY name=port ..." once every listener is bound, and ends when its
+// standard input does, so that it never outlives the test node that started it. With -client it is
+// a client instead: see client.go.
 package main
 
 import (
@@ -24,7 +25,13 @@ import (
 func main() {
 	certificates := flag.String("certificates", ".", "directory with server.pem, server.key and ca.pem")
 	root := flag.String("root", ".", "directory of the files to serve")
+	client := flag.String("client", "", "URL of the service to be a client of")
+	authority := flag.String("ca", "", "the authority that client is to trust")
 	flag.Parse()
+	if *client != "" {
+		runClient(*client, *authority)
+		return
+	}
 
 	identity := filepath.Join(*certificates, "server")
 	pair, err := tls.LoadX509KeyPair(identity+".pem", identity+".key")

@@ -107,6 +107,8 @@ pub(crate) struct Connection<O: Outlet> {
     retiring: AtomicBool,
     /// For who must not wait for the driver.
     load: Load,
+    /// It ends, and with it the streams that are left.
+    ending: AtomicBool,
 }
 
 /// See [`Connection::load`].
@@ -163,6 +165,7 @@ impl<O: Outlet> Connection<O> {
             by_task: serves || carried,
             retiring: AtomicBool::new(false),
             load: Load::default(),
+            ending: AtomicBool::new(false),
         })
     }
 
@@ -391,9 +394,15 @@ impl<O: Outlet> Connection<O> {
         }
     }
 
+    /// It ends, or has ended.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
     /// Drops the connection as it stands: whoever is to hear of it has heard. It holds its streams, which hold it: without this
     /// they would keep each other for ever.
     fn sever(&self) {
+        self.ending.store(true, Ordering::Release);
         while !self.baton.take_or_note() {
             // An inline driver holds it, for microseconds.
             std::thread::yield_now();
@@ -441,6 +450,9 @@ impl<O: Outlet> Connection<O> {
         } else {
             self.poll_h2(driver)
         };
+        if driver.finished {
+            self.ending.store(true, Ordering::Release);
+        }
         news |= self.heed_goaway(driver);
         news |= self.admit(driver, place);
         news |= self.pump_ready(driver, place);
@@ -504,6 +516,7 @@ impl<O: Outlet> Connection<O> {
     /// Has every stream cancelled and its users told.
     fn end_all(&self, driver: &mut Driver<O>) {
         driver.closed = true;
+        self.ending.store(true, Ordering::Release);
         driver.side.close();
         for (_, pump) in &driver.streams {
             let mut state = pump.stream.state.lock();
@@ -565,6 +578,8 @@ impl<O: Outlet> Connection<O> {
 
     /// The end of the connection: whatever streams are left end with it.
     fn bury(&self, driver: Driver<O>) {
+        // Where it was given up, or in a panic, nobody has noted it yet.
+        self.ending.store(true, Ordering::Release);
         let Driver { mut side, streams, .. } = driver;
         side.open_no_more();
         self.admit_nobody(Place::Task);

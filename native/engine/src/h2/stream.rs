@@ -186,6 +186,11 @@ impl<O: Outlet> Stream<O> {
         self.link.get().map(|link| link.id)
     }
 
+    /// Whether the connection ends, or has ended, on which it was opened.
+    pub fn ends_with_connection(&self) -> bool {
+        self.link.get().is_some_and(|link| link.connection.is_ending())
+    }
+
     /// It is over, and has told of it whom it had to.
     pub fn is_over(&self) -> bool {
         let state = self.state.lock();
