@@ -20,9 +20,9 @@ all() -> [{group, connection}, {group, streams}, {group, ends}].
 groups() ->
     [{connection, [parallel],
       [client_ends_the_connection, server_ends_the_connection, wrong_preface, settings_are_never_acknowledged, goaway_tells_the_code,
-       ignored_by_both]},
+       ignored_by_both, stricter_than_the_contract, push_is_not_asked_for]},
      {streams, [parallel],
-      [client_resets_the_stream, server_resets_the_stream, bad_requests, window_of_a_stream_is_kept, refused_request_is_decoded,
+      [client_resets_the_stream, server_resets_the_stream, bad_requests, large_requests, authorities_are_handed_on, window_of_a_stream_is_kept, refused_request_is_decoded,
        late_frames_are_harmless]},
      {ends, [parallel],
       [goaway_leaves_some_out, goaway_in_two_steps, goaway_with_an_error, ends_of_the_socket, tunnel_trailers, many_resets, many_pings]}].
@@ -148,6 +148,23 @@ ignored_by_both(_Config) ->
     ok = ?C:respond(Server, 1, 200, [], <<>>),
     _ = raw_peer:expect(Client, #{type => headers, stream => 1}).
 
+%% The engine's decoder takes these for an attack on the connection.
+stricter_than_the_contract(_Config) ->
+    [begin
+         {Conn, Far} = served(),
+         ask(Far, 1, Fields, fin),
+         #{code := protocol_error} = raw_peer:expect(Far, goaway),
+         {closed, {closed, {connection_error, protocol_error}}} = closing(Conn)
+     end || Fields <- [?GET ++ [{<<"Upper">>, <<"x">>}], ?GET ++ [{<<"x">>, <<"a", 0>>}], [{<<":other">>, <<"x">>} | ?GET],
+                       lists:keystore(<<":method">>, 1, ?GET, {<<":method">>, <<"G T">>})]].
+
+push_is_not_asked_for(_Config) ->
+    {Conn, Far} = connect(),
+    Id = asked(Conn, Far),
+    _ = raw_peer:run(Far, [{settings, [{enable_push, 1}]}, barrier]),
+    respond(Far, Id),
+    {response, Id, 200, []} = event(Conn).
+
 %% ---- streams -----------------------------------------------------------------------------------
 
 %% Section 5.3: the application hears of it, and the connection lives.
@@ -211,6 +228,29 @@ bad_requests(_Config) ->
      end || {Id, Fields} <- lists:zip(lists:seq(1, 2 * length(Bad) - 1, 2), Bad)],
     ask(Far, 101, ?GET, fin),
     {request, 101, _, _, _} = event(Conn).
+
+large_requests(_Config) ->
+    {Near, Socket} = pair(),
+    {ok, Conn} = ?C:start_link(server, Near, self(), #{settings => #{max_header_list_size => 1000}}),
+    ok = gen_tcp:controlling_process(Near, Conn),
+    ok = ?C:activate(Conn),
+    Far = raw_peer:dialled(Socket, #{}),
+    connected = event(Conn),
+    ask(Far, 1, ?GET ++ [{<<"x">>, binary:copy(<<"x">>, 2000)}], fin),
+    #{headers := [{<<":status">>, <<"431">>} | _]} = raw_peer:expect(Far, #{type => headers, stream => 1}),
+    ask(Far, 3, ?GET, fin),
+    {request, 3, _, _, _} = event(Conn),
+    ask(Far, 5, ?GET ++ [{<<"x">>, binary:copy(<<"x">>, 9000)}], fin),
+    {closed, {closed, {connection_error, enhance_your_calm}}} = closing(Conn).
+
+authorities_are_handed_on(_Config) ->
+    {Conn, Far} = served(),
+    [begin
+         ask(Far, Id, Fields, fin),
+         {request, Id, <<"GET">>, <<"/">>, [{<<":scheme">>, <<"http">>} | Rest]} = event(Conn),
+         ?assertEqual(lists:nthtail(3, Fields), Rest)
+     end || {Id, Fields} <- [{1, lists:keystore(<<":authority">>, 1, ?GET, {<<":authority">>, <<"me@a">>})},
+                             {3, ?GET ++ [{<<"host">>, <<"other">>}]}]].
 
 window_of_a_stream_is_kept(_Config) ->
     {Conn, Far} = connect(#{}, #{settings => #{initial_window_size => 1000}}),
