@@ -4,7 +4,7 @@
 -module(hackney_native_h2_bridge).
 
 -export([start/2, carry/2, stop/2]).
--export([reader/2, writer/2]).
+-export([reader/2, writer/2, read/2, write/3]).
 
 %% Longer than the engine takes to say goodbye, if it runs.
 -define(GOODBYE, 2000).
@@ -31,16 +31,18 @@ stop(Reader, Writer) ->
 reader(Conn, Socket) ->
     receive carry -> read(Conn, Socket) end.
 
+%% @private Called by its full name, so that new code is taken up.
+-spec read(pid(), ssl:sslsocket()) -> ok.
 read(Conn, Socket) ->
     case ssl:setopts(Socket, [{active, once}]) of
         ok ->
             receive
                 {ssl, Socket, Data} ->
                     case hackney_native_nif:feed(Conn, iolist_to_binary(Data)) of
-                        false -> read(Conn, Socket);
-                        true -> receive drained -> read(Conn, Socket) end;
+                        false -> ?MODULE:read(Conn, Socket);
+                        true -> receive drained -> ?MODULE:read(Conn, Socket) end;
                         %% The engine takes no more, but may have its goodbye still to be written. The writer ends it all.
-                        {error, _} -> read(Conn, Socket)
+                        {error, _} -> ?MODULE:read(Conn, Socket)
                     end;
                 {ssl_closed, Socket} ->
                     _ = hackney_native_nif:feed_end(Conn, true), ok;
@@ -59,32 +61,34 @@ writer(Conn, Socket) ->
     %% Until then it ends with the connection.
     receive {reader, Reader} -> process_flag(trap_exit, true), write(Conn, Socket, Reader) end.
 
+%% @private As read/2.
+-spec write(pid(), ssl:sslsocket(), pid()) -> ok.
 write(Conn, Socket, Reader) ->
     receive
         {hackney_native_nif, {bytes, Data}} ->
             case ssl:send(Socket, Data) of
                 ok ->
                     _ = hackney_native_nif:feed_written(Conn, byte_size(Data)),
-                    write(Conn, Socket, Reader);
+                    ?MODULE:write(Conn, Socket, Reader);
                 {error, _} ->
                     %% The reader, or nobody, tells why.
                     _ = hackney_native_nif:feed_end(Conn, false),
-                    write(Conn, Socket, Reader)
+                    ?MODULE:write(Conn, Socket, Reader)
             end;
         {hackney_native_nif, drained} ->
             Reader ! drained,
-            write(Conn, Socket, Reader);
+            ?MODULE:write(Conn, Socket, Reader);
         {hackney_native_nif, shutdown} ->
             _ = ssl:shutdown(Socket, write),
-            write(Conn, Socket, Reader);
+            ?MODULE:write(Conn, Socket, Reader);
         {hackney_native_nif, closed} ->
             hang_up(Socket, Reader);
         %% The connection's process is gone, the engine says goodbye: `closed' follows, in a second at most; unless the engine was stopped.
         {'EXIT', Conn, _} ->
             _ = erlang:send_after(?GOODBYE, self(), {hackney_native_nif, closed}),
-            write(Conn, Socket, Reader);
+            ?MODULE:write(Conn, Socket, Reader);
         {'EXIT', _, _} ->
-            write(Conn, Socket, Reader)
+            ?MODULE:write(Conn, Socket, Reader)
     end.
 
 hang_up(Socket, Reader) ->

@@ -16,7 +16,7 @@
 
 suite() -> [{timetrap, {minutes, 1}}].
 
-all() -> [{group, life}, {group, sockets}].
+all() -> [{group, life}, {group, sockets}, {group, node}].
 
 groups() ->
     [{life, [parallel],
@@ -25,7 +25,8 @@ groups() ->
        the_end_is_no_crash, owners_death, owner_changes, owner_is_dead, settings_of_both, goaway_by_us, link_of_the_starter_moves]},
      {sockets, [parallel],
       [over_gen_tcp, over_ssl, over_inet_backend, activate_twice, activate_on_a_closed_socket, start_link_checks, nobody_answers,
-       bridge_leaves_nothing, tls_with_options, connect_errors]}].
+       bridge_leaves_nothing, bridge_under_back_pressure, tls_with_options, connect_errors]},
+     {node, [], [from_another_node, owner_on_another_node, quick_calls, nothing_is_left]}].
 
 init_per_suite(Config) -> h2_case:start(), Config.
 end_per_suite(_Config) -> ok.
@@ -374,6 +375,34 @@ bridge_leaves_nothing(_Config) ->
                     fun(_, Server) -> ?C:close(Server) end,
                     fun(Conn, _) -> unlink(Conn), exit(Conn, kill) end]].
 
+%% A peer that does not read stops the engine, not the calls, and memory is bounded.
+bridge_under_back_pressure(_Config) ->
+    {Near, Accepted} = ssl_pair(),
+    Conn = taken_over(client, Near),
+    {ok, _} = ssl:recv(Accepted, 24),
+    ok = ssl:send(Accepted, [h2_frames:settings([{initial_window_size, 16#7fffffff}]), h2_frames:settings_ack(),
+                             h2_frames:window_update(0, 16#7fff0000)]),
+    connected = event(Conn),
+    {ok, Id} = ?C:send_request(Conn, <<"POST">>, <<"/">>, [], false),
+    Total = 32 * 1024 * 1024,
+    Sender = concurrently(fun() -> ?C:send_data(Conn, Id, binary:copy(<<"x">>, Total), true, #{block => infinity}) end),
+    {links, Links} = process_info(Conn, links),
+    Carriers = [Pid || Pid <- Links, is_pid(Pid), Pid =/= self()],
+    %% The writer waits in ssl, with a pipe's worth to be written behind it.
+    until(fun() -> [] =/= [Pid || Pid <- Carriers, process_info(Pid, current_function) =:= {current_function, {gen, do_call, 4}}] end),
+    [?assert(element(2, process_info(Pid, message_queue_len)) < 64) || Pid <- Carriers],
+    {ok, #{bytes_out := Out}} = ?C:info(Conn),
+    ?assert(Out < Total),
+    ok = ?C:wait_connected(Conn),
+    ok = read_all(Accepted, Total),
+    ok = result(Sender),
+    ok = ?C:close(Conn).
+
+read_all(_Socket, Left) when Left =< 0 -> ok;
+read_all(Socket, Left) ->
+    {ok, Data} = ssl:recv(Socket, 0, 10000),
+    read_all(Socket, Left - byte_size(Data)).
+
 tls_with_options(_Config) ->
     Peer = raw_peer:start(#{}),
     [{ssl_options, [{cacerts, CaCerts}]}] = raw_peer:options(Peer),
@@ -406,3 +435,114 @@ connect_errors(_Config) ->
                            {#{settings => #{max_concurrent_streams => 1}}, {unsupported_option, {settings, max_concurrent_streams}}},
                            {#{ssl_opts => [inet6]}, {unsupported_option, inet6}}, {#{timeout => -1}, {badarg, {timeout, -1}}}]],
     receive {'EXIT', _, Reason} when Reason =/= normal -> error(Reason) after 0 -> ok end.
+
+%% ---- the node ----------------------------------------------------------------------------------
+
+with_node(Fun) ->
+    started = distributed(),
+    {ok, Peer, Node} = peer:start_link(#{name => peer:random_name(), args => ["-pa" | code:get_path()], host => "127.0.0.1"}),
+    try Fun(Node) after peer:stop(Peer) end.
+
+distributed() ->
+    case net_kernel:start(['h2_connection_SUITE@127.0.0.1', longnames]) of
+        {ok, _} -> started;
+        {error, {already_started, _}} -> started
+    end.
+
+%% Who asks may live elsewhere; who handles a stream may not.
+from_another_node(_Config) ->
+    with_node(fun(Node) ->
+        {Conn, Far} = connect(),
+        Elsewhere = fun(Function, Args) -> erpc:call(Node, ?C, Function, Args) end,
+        {ok, 1} = Elsewhere(send_request, [Conn, <<"POST">>, <<"/">>, [], false]),
+        ok = Elsewhere(send_data, [Conn, 1, <<"one">>]),
+        ok = Elsewhere(send_data, [Conn, 1, <<"two">>, true, #{block => 5000}]),
+        _ = h2_case:ended(Far),
+        {ok, _} = Elsewhere(info, [Conn]),
+        ok = Elsewhere(wait_connected, [Conn]),
+        #{max_frame_size := 16384} = Elsewhere(get_peer_settings, [Conn]),
+        Pid = spawn(Node, timer, sleep, [infinity]),
+        {error, {badarg, {handler, Pid}}} = ?C:set_stream_handler(Conn, 1, Pid),
+        {error, {badarg, {handler, Pid}}} = ?C:send_request_headers(Conn, ?GET, true, #{handler => Pid}),
+        {error, {badarg, {handler, Pid}}} = Elsewhere(send_request_headers, [Conn, ?GET, true, #{handler => Pid}]),
+        ok = Elsewhere(cancel_stream, [Conn, 1]),
+        ok = Elsewhere(close, [Conn]),
+        {error, closed} = Elsewhere(send_data, [Conn, 1, <<"x">>])
+    end).
+
+owner_on_another_node(_Config) ->
+    with_node(fun(Node) ->
+        {Conn, Far} = connect(),
+        Id = asked(Conn, Far),
+        Test = self(),
+        Owner = erpc:call(Node, ?MODULE, forward_to, [Test]),
+        ok = ?C:controlling_process(Conn, Owner),
+        _ = raw_peer:run(Far, [{headers, Id, [{<<":status">>, <<"200">>}]}, {data, Id, <<"x">>, fin}, {goaway, Id, no_error}]),
+        Events = [receive {forwarded, Event} -> Event end || _ <- [1, 2, 3]],
+        ?assertEqual([{response, Id, 200, []}, {data, Id, <<"x">>, true}], Events -- [{goaway, Id, no_error}]),
+        receive {forwarded, {closed, closed}} -> ok end,
+        {Other, _} = connect(),
+        ok = ?C:controlling_process(Other, Owner),
+        exit(Owner, kill),
+        normal = h2_case:reason(gone(Other))
+    end).
+
+forward_to(Test) ->
+    spawn(fun Loop() -> receive {h2, _, Event} -> Test ! {forwarded, Event}, Loop() end end).
+
+%% No call holds a scheduler for a millisecond. Of several tries the quickest counts.
+quick_calls(_Config) ->
+    Fields = [{<<"name-", (integer_to_binary(N))/binary>>, binary:copy(<<"v">>, 20)} || N <- lists:seq(1, 5000)],
+    Parts = lists:duplicate(50000, binary:copy(<<0>>, 100)),
+    Run = fun() ->
+        {ok, Server} = hackney_native_h2:start_server(0, #{transport => tcp, ip => {127, 0, 0, 1},
+                                                           settings => #{max_header_list_size => 16#ffffff, max_concurrent_streams => 2000},
+                                                           handler => fun(C, Id, _, _, _) -> hackney_native_h2:respond(C, Id, 200, Fields, Parts) end}),
+        {ok, Conn} = hackney_native_h2:connect("127.0.0.1", hackney_native_h2:server_port(Server),
+                                               #{transport => tcp, settings => #{max_header_list_size => 16#ffffff}}),
+        connected = event(Conn),
+        ok = hackney_native:nif_times(start),
+        Sink = spawn_link(fun() -> receive never -> ok end end),
+        {ok, Large} = hackney_native_h2:request(Conn, <<"POST">>, <<"/">>, Fields, Parts),
+        {response, Large, 200, Got} = event(Conn),
+        ?assertEqual(5000, length(Got)),
+        Ids = [element(2, {ok, _} = hackney_native_h2:request(Conn, ?GET, #{handler => Sink}))
+               || _ <- lists:seq(1, 1000)],
+        [?C:set_stream_handler(Conn, Id, self()) || Id <- lists:sublist(Ids, 10)],
+        [?C:cancel_stream(Conn, Id) || Id <- Ids],
+        ok = ?C:close(Conn),
+        {ok, #{normal := Times}} = hackney_native:nif_times(),
+        ok = hackney_native:nif_times(stop),
+        ok = hackney_native_h2:stop_server(Server, 0),
+        [{Function, Max} || {Function, #{cpu := #{max := Max}}} <- maps:to_list(Times), Max >= 1000]
+    end,
+    ?assert(lists:any(fun(_) -> case Run() of [] -> true; Slow -> ct:pal("~p", [Slow]), false end end, lists:seq(1, 5))).
+
+nothing_is_left(_Config) ->
+    ok = h2_leak:balanced(fun() ->
+        Sink = spawn_link(fun() -> receive never -> ok end end),
+        [begin
+             {Near, Socket} = pair(),
+             Conn = taken_over(client, Near),
+             Far = raw_peer:dialled(Socket, #{role => server, script => [{settings, []}], when_closed => stop}),
+             connected = event(Conn),
+             Ids = [asked(Conn, Far, Options) || Options <- [#{}, #{defer => true}, #{end_stream => false}, #{handler => Sink}]],
+             [respond(Far, Id) || Id <- Ids],
+             ok = ?C:send_data(Conn, lists:nth(3, Ids), binary:copy(<<"x">>, 100000)),
+             _ = concurrently(fun() -> ?C:send_data(Conn, lists:nth(3, Ids), binary:copy(<<"x">>, 1000000), true, #{block => infinity}) end),
+             case N rem 4 of
+                 0 -> ok = ?C:close(Conn);
+                 1 -> unlink(Conn), exit(Conn, kill);
+                 2 -> _ = raw_peer:run(Far, [close]), {closed, _} = last_event(Conn);
+                 3 -> ok
+             end
+         end || N <- lists:seq(1, 40)],
+        unlink(Sink),
+        exit(Sink, kill)
+    end).
+
+last_event(Conn) ->
+    case event(Conn) of
+        {closed, _} = Closed -> Closed;
+        _ -> last_event(Conn)
+    end.

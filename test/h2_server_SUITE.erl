@@ -34,7 +34,7 @@ groups() ->
        serve_socket_checks, server_of_a_caller_that_dies, settings_are_told, not_a_client]},
      {tls, [parallel], [over_tls, certificate_is_asked_for, alpn_is_needed, wrong_files]},
      {options, [parallel], [options_are_checked]},
-     {application, [], [not_started, stopped_with_servers, nothing_is_left]}].
+     {application, [], [not_started, stopped_with_servers, code_is_replaced, nothing_is_left]}].
 
 init_per_suite(Config) -> h2_case:start(), Config.
 end_per_suite(_Config) -> ok.
@@ -645,6 +645,29 @@ closing(Conn) ->
         {goaway, _, _} -> closing(Conn);
         Event -> Event
     end.
+
+%% Twice: whoever still ran the code of the first time would be killed.
+code_is_replaced(_Config) ->
+    Server = serve(fun echo/5),
+    {ok, Plain} = ?H:connect("127.0.0.1", ?H:server_port(Server), #{transport => tcp}),
+    {Near, Accepted} = ssl_pair(),
+    {ok, _} = ?H:serve_socket(Accepted, #{handler => fun echo/5}),
+    Bridged = taken_over(client, Near),
+    [connected = event(Conn) || Conn <- [Plain, Bridged]],
+    [begin
+         [begin
+              {ok, Id} = ?H:request(Conn, <<"POST">>, <<"/">>, [], Body),
+              {response, Id, 200, []} = event(Conn),
+              Body = body(Conn, Id)
+          end || Conn <- [Plain, Bridged], Body <- [<<"small">>, binary:copy(<<"large">>, 100000)]],
+         [begin
+              true = code:soft_purge(Module),
+              {module, Module} = code:load_file(Module)
+          end || Module <- [hackney_native_h2, hackney_native_h2_connection, hackney_native_h2_bridge, hackney_native_h2_listener,
+                            hackney_native_h2_requests, hackney_native_h2_fields, hackney_native_h2_settings]]
+     end || _ <- [1, 2, 3]],
+    [ok = ?H:close(Conn) || Conn <- [Plain, Bridged]],
+    ok = ?H:stop_server(Server, 0).
 
 %% Many connections and requests, ended in every way.
 nothing_is_left(_Config) ->
