@@ -335,7 +335,7 @@ open_unacknowledged(Peer, Opts) ->
 calm_is_asked_for(Config) ->
     [begin
          {Stream, Conn} = attacker:open(attacker(Config), #{transport => Transport, auto => [settings]}),
-         [ok] = raw_peer:run(Conn, [{raw, lists:duplicate(10100, h2_frames:raw(16#fa, 0, 0, <<>>))}]),
+         [ok] = raw_peer:run(Conn, [{raw, lists:duplicate(10300, h2_frames:raw(16#fa, 0, 0, <<>>))}]),
          ?assertEqual({error, ?CALM}, recv(Stream)),
          #{code := enhance_your_calm, last := 0} = raw_peer:expect(Conn, goaway),
          _ = raw_peer:expect(Conn, closed),

@@ -114,7 +114,7 @@ impl<'a> Cuts<'a> {
 fn kept(frame: &Frame<'_>) -> usize {
     match frame.kind {
         kind::SETTINGS => frame.payload.len().min(KEPT_SETTINGS),
-        kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => frame.payload.len().min(KEPT_PAYLOAD),
+        kind::RST_STREAM | kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => frame.payload.len().min(KEPT_PAYLOAD),
         _ => 0,
     }
 }
@@ -173,15 +173,19 @@ fn simple_facts(outbound: &[u8], inbound: &[u8]) -> Learned {
         bytes: (inbound.len() as u64, outbound.len() as u64),
         orderly_end: Some(simple_scan(inbound).1),
     };
-    let mut settings_sent = false;
+    let (mut settings_sent, mut last) = (false, 0);
     for frame in frames::parse(&outbound[PREFACE.len()..]).0 {
         match frame.kind {
             kind::DATA => {
                 connection -= frame.payload.len() as i64;
-                *streams.entry(frame.stream).or_insert(initial) -= frame.payload.len() as i64;
+                if let Some(window) = streams.get_mut(&frame.stream) {
+                    *window -= frame.payload.len() as i64;
+                }
             }
-            kind::HEADERS => {
-                streams.entry(frame.stream).or_insert(initial);
+            // Streams are opened in the order of their numbers; other HEADERS are trailers.
+            kind::HEADERS if frame.stream > last => {
+                last = frame.stream;
+                streams.insert(frame.stream, initial);
             }
             kind::SETTINGS => settings_sent |= !frame.has(flag::ACK),
             _ => {}

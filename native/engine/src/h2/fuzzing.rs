@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::connect::Carrier;
 use super::facts::{Ending, Facts, GoAway};
 use super::frame_scanner::FrameScanner;
 use super::info::Endpoints;
-use super::open::Carrier;
 use super::options::RequestHead;
 use super::stream::Stream;
 use super::tap::{Allowance, Tap};
