@@ -60,6 +60,8 @@
 -type waiting() :: {gen_server:from(), Monitor :: reference(), Timer :: reference() | undefined}.
 
 -record(connection, {key :: key(),
+                     %% Waits for it to be connected.
+                     helper :: pid(),
                      %% Streams that it had had when it was last looked at, and since when it has had none.
                      opened = 0 :: non_neg_integer(),
                      idle_since :: integer() | undefined}).
@@ -322,8 +324,15 @@ handle_info({h2, Connection, {goaway, _, Code}}, State) ->
     {noreply, over(Connection, Code, State)};
 handle_info({h2, Connection, {closed, Reason}}, State) ->
     {noreply, without(Connection, over(Connection, Reason, State))};
-handle_info({'EXIT', Connection, _}, State) ->
+handle_info({'EXIT', Connection, _}, #state{connections = Connections} = State) when is_map_key(Connection, Connections) ->
     {noreply, without(Connection, over(Connection, closed, State))};
+handle_info({'EXIT', _, normal}, State) ->
+    {noreply, State};
+handle_info({'EXIT', Helper, _}, #state{connections = Connections} = State) ->
+    %% Killed, as by a second change of this module's code.
+    Orphans = [Connection || {Connection, #connection{helper = Pid}} <- maps:to_list(Connections), Pid =:= Helper],
+    lists:foreach(fun hackney_native:h2_close/1, Orphans),
+    {noreply, lists:foldl(fun(Connection, Acc) -> connected(Connection, {error, closed}, Acc) end, State, Orphans)};
 handle_info({expired, Key, From}, State) ->
     {noreply, gone(Key, fun({Who, _, _}) -> Who =:= From end, State)};
 handle_info({'DOWN', Monitor, process, _, _}, #state{origins = Origins} = State) ->
@@ -456,12 +465,12 @@ connect(Key, #origin{options = Options, connecting = Before} = Origin, #state{co
         {ok, Connection} ->
             Pool = self(),
             %% As long as somebody waits for it: `gone' gives it up.
-            _ = spawn(fun() ->
-                          Result = hackney_native_h2_connection:connect(Connection, infinity),
-                          gen_server:cast(Pool, {connected, Connection, Result})
-                      end),
+            Helper = spawn_link(fun() ->
+                                    Result = hackney_native_h2_connection:connect(Connection, infinity),
+                                    gen_server:cast(Pool, {connected, Connection, Result})
+                                end),
             keep(Key, Origin#origin{connecting = [Connection | Before]},
-                 look_again(State#state{connections = Connections#{Connection => #connection{key = Key}}}));
+                 look_again(State#state{connections = Connections#{Connection => #connection{key = Key, helper = Helper}}}));
         {error, _} = Error ->
             not_connected(Key, Origin, Error, State)
     end.

@@ -217,6 +217,7 @@ unknown_options(_Config) ->
     [?assertEqual({error, {unsupported_option, Name}}, hackney_native:h2_open(Url, Opts))
      || {Name, Opts} <- [{no_such_option, [{no_such_option, 1}]},
                          {no_such_option, [no_such_option]},
+                         {keepalive, [{keepalive, 1000}]},
                          {no_such_option, [{ssl_options, [{no_such_option, 1}]}]},
                          {ciphers, [{ssl_options, [{ciphers, ["x"]}]}]},
                          {verify_fun, [{ssl_options, [{verify_fun, x}]}]},

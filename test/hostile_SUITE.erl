@@ -332,7 +332,6 @@ open_unacknowledged(Peer, Opts) ->
 %% ---- what is no attack -----------------------------------------------------------------------
 
 %% The peer is told why: GOAWAY, then the end of the connection in an orderly way.
-%% Just more than a new connection has to spend, 10,000, and what its one request allows, 128: all of it is read, so that nothing resets.
 calm_is_asked_for(Config) ->
     [begin
          {Stream, Conn} = attacker:open(attacker(Config), #{transport => Transport, auto => [settings]}),

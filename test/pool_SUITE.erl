@@ -19,7 +19,7 @@ groups() ->
       [option_checks, names, streams_share, owner_is_the_caller, origins_kept_apart, options_kept_apart, authorities_kept_apart, most_room,
        grows_to_the_maximum, a_crowd, cancelled_streams_make_room, maximum_changed, idle_ones_are_closed, used_ones_are_not,
        retired_while_opening, goaway_is_replaced, goaway_under_load, lost_is_replaced, server_restarts, stopped, stopped_while_connecting,
-       killed, connect_errors, refused_growth, deadline, deadlines_apart, deadline_in_line, caller_dies, hangs_up_at_once,
+       helper_killed, killed, connect_errors, refused_growth, deadline, deadlines_apart, deadline_in_line, caller_dies, hangs_up_at_once,
        says_goaway_at_once, keepalive, calmer_after_complaint, in_cleartext]},
      {alone, [], [another_application_state, nothing_left]}].
 
@@ -223,7 +223,7 @@ idle_ones_are_closed(_Config) ->
 
 used_ones_are_not(_Config) ->
     Pool = used_ones_are_not,
-    ok = hackney_native:h2_pool(Pool, [{idle_timeout, 20}]),
+    ok = hackney_native:h2_pool(Pool, [{idle_timeout, 300}]),
     [Idle, Used] = [raw_peer:start() || _ <- [1, 2]],
     {ok, Stream} = open(Pool, Used),
     {Wire, 1} = at_peer(Used),
@@ -238,7 +238,7 @@ used_ones_are_not(_Config) ->
 %% However it falls: no stream is opened on a connection that is being given up.
 retired_while_opening(_Config) ->
     Pool = retired_while_opening,
-    ok = hackney_native:h2_pool(Pool, [{idle_timeout, 1}]),
+    ok = hackney_native:h2_pool(Pool, [{idle_timeout, 4}]),
     Server = embedded_server:start(#{transport => h2c}),
     Url = embedded_server:url(Server, "/echo"),
     [begin
@@ -246,7 +246,7 @@ retired_while_opening(_Config) ->
          ok = hackney_native:h2_send(Stream, <<"x">>, fin),
          [{response, 200, _}, {data, <<"x">>} | _] = drain(Stream),
          ok = hackney_native:h2_close(Stream),
-         receive after N rem 4 -> ok end
+         receive after N rem 8 -> ok end
      end || N <- lists:seq(1, 500)],
     embedded_server:stop(Server).
 
@@ -347,6 +347,21 @@ stopped_while_connecting(_Config) ->
     ok = hackney_native:h2_pool_stop(Pool),
     ?assertEqual({error, {pool_not_running, Pool}}, result(Task)),
     _ = raw_peer:expect(Wire, closed).
+
+%% The VM kills the process that waits for a connection when this library's code is replaced twice.
+helper_killed(_Config) ->
+    Pool = helper_killed,
+    Peer = raw_peer:start(#{transport => tcp, script => [{wait, go}, {settings, []}]}),
+    Task = concurrently(fun() -> open(Pool, Peer, [{connect_timeout, infinity}]) end),
+    Wire = raw_peer:accept(Peer),
+    {links, Links} = process_info(process(Pool), links),
+    [Helper] = [Pid || Pid <- Links, process_info(Pid, initial_call) =:= {initial_call, {erlang, apply, 2}}],
+    exit(Helper, kill),
+    ?assertEqual({error, closed}, result(Task)),
+    until(fun() -> lists:any(fun(#{type := Type}) -> Type =:= closed end, raw_peer:transcript(Wire)) end),
+    Again = concurrently(fun() -> open(Pool, Peer) end),
+    raw_peer:tell(raw_peer:accept(Peer), go),
+    ?assertMatch({ok, _}, result(Again)).
 
 killed(_Config) ->
     Pool = killed,
