@@ -40,12 +40,12 @@ answer(Conn, StreamId, _Method, _Path, _Headers) ->
 %% CVE-2023-44487: requests that are taken back at once.
 rapid_reset(Config) ->
     Pair = fun(N) -> [h2_frames:headers(2 * N + 1, ?GET, fin), h2_frames:rst_stream(2 * N + 1, cancel)] end,
-    cut_off([Pair(N) || N <- lists:seq(0, 49999)], [enhance_your_calm], Config).
+    cut_off(<<>>, Pair, [enhance_your_calm], Config).
 
 %% CVE-2025-8671: the server is made to reset them itself, by a WINDOW_UPDATE of nothing.
 made_to_reset(Config) ->
     Pair = fun(N) -> [h2_frames:headers(2 * N + 1, ?GET, nofin), h2_frames:window_update(2 * N + 1, 16#7fffffff)] end,
-    cut_off([Pair(N) || N <- lists:seq(0, 49999)], [enhance_your_calm, flow_control_error, protocol_error], Config).
+    cut_off(<<>>, Pair, [enhance_your_calm, flow_control_error, protocol_error], Config).
 
 ping_flood(Config) -> flood(h2_frames:ping(<<"flooding">>), Config).
 
@@ -58,22 +58,23 @@ window_update_flood(Config) -> flood(h2_frames:window_update(0, 1), Config).
 unknown_frame_flood(Config) -> flood(h2_frames:raw(16#fa, 0, 0, <<>>), Config).
 
 flood(Frame, Config) ->
-    cut_off(lists:duplicate(50000, Frame), [enhance_your_calm], Config).
+    cut_off(<<>>, fun(_) -> Frame end, [enhance_your_calm], Config).
 
 %% CVE-2024-27316 and its like.
 continuation_flood(Config) ->
-    cut_off([h2_frames:raw(1, 0, 1, ?GET) | lists:duplicate(50000, h2_frames:continuation(1, field(1000), more))],
+    cut_off(h2_frames:raw(1, 0, 1, ?GET), fun(_) -> h2_frames:continuation(1, field(1000), more) end,
             [enhance_your_calm, protocol_error], Config).
 
 empty_continuation_flood(Config) ->
-    cut_off([h2_frames:raw(1, 0, 1, ?GET) | lists:duplicate(50000, h2_frames:continuation(1, <<>>, more))],
+    cut_off(h2_frames:raw(1, 0, 1, ?GET), fun(_) -> h2_frames:continuation(1, <<>>, more) end,
             [enhance_your_calm, protocol_error], Config).
 
 field(Size) -> hpack_lite:encode([{<<"x">>, binary:copy(<<"a">>, Size)}]).
 
 %% One large field, entered in the table once and named ten thousand times with a byte each: 40 MB by the count of RFC 9113, 6.5.2.
 header_bomb(Config) ->
-    Entry = [<<16#40, 1, "x", 16#7f, (4000 - 127) band 127 bor 128, (4000 - 127) bsr 7>>, binary:copy(<<"a">>, 4000)],
+    Length = 4000 - 127,
+    Entry = [<<16#40, 1, "x", 16#7f, ((Length band 127) bor 128), (Length bsr 7)>>, binary:copy(<<"a">>, 4000)],
     Block = iolist_to_binary([?GET, Entry, binary:copy(<<(16#80 bor 62)>>, 10000)]),
     Wire = connect(Config),
     ok = gen_tcp:send(Wire, [h2_frames:headers(1, Block, fin), h2_frames:ping(<<"still ok">>)]),
@@ -87,11 +88,11 @@ header_bomb(Config) ->
     honest(Config).
 
 empty_data_flood(Config) ->
-    cut_off([h2_frames:headers(1, ?POST, nofin) | lists:duplicate(50000, h2_frames:data(1, <<>>, nofin))], [enhance_your_calm], Config).
+    cut_off(h2_frames:headers(1, ?POST, nofin), fun(_) -> h2_frames:data(1, <<>>, nofin) end, [enhance_your_calm], Config).
 
 %% Streams beyond those that the server lets there be.
 refused_streams_flood(Config) ->
-    cut_off([h2_frames:headers(2 * N + 1, ?POST, nofin) || N <- lists:seq(0, 49999)], [enhance_your_calm, protocol_error], Config).
+    cut_off(<<>>, fun(N) -> h2_frames:headers(2 * N + 1, ?POST, nofin) end, [enhance_your_calm, protocol_error], Config).
 
 no_preface(Config) ->
     {ok, Wire} = gen_tcp:connect({127, 0, 0, 1}, port(Config), [binary, {active, false}]),
@@ -119,37 +120,29 @@ connect(Config) ->
     ok = gen_tcp:send(Wire, [h2_frames:preface(), h2_frames:settings([]), h2_frames:settings_ack()]),
     Wire.
 
-%% Sends all of it, and is cut off on the way, with one of these codes if it gets to hear one; meanwhile others are answered.
-cut_off(Frames, Codes, Config) ->
+%% Sends fifty thousand, and is cut off on the way, with one of these codes if it gets to hear one; meanwhile others are answered.
+cut_off(First, Frame, Codes, Config) ->
     Before = h2_case:rss(),
     Wire = connect(Config),
     Honest = h2_case:concurrently(fun() -> honest(Config) end),
-    Sender = h2_case:concurrently(fun() -> send(Wire, Frames) end),
+    Sender = h2_case:concurrently(fun() -> send(Wire, First, Frame, 0) end),
     Rest = rest(Wire),
     ok = h2_case:result(Honest),
     _ = h2_case:result(Sender),
-    Heard = [maps:get(code, Frame) || #{type := goaway} = Frame <- Rest],
+    Heard = [maps:get(code, Heard) || #{type := goaway} = Heard <- Rest],
     ct:pal("heard ~p, resident ~b KiB more", [Heard, (h2_case:rss() - Before) div 1024]),
     ?assertEqual([], [Code || Code <- lists:usort(Heard), Code =/= no_error] -- Codes),
     ?assert(h2_case:rss() - Before < 32 * ?MIB),
     honest(Config).
 
-send(Wire, Frames) ->
-    try
-        [case gen_tcp:send(Wire, Chunk) of
-             ok -> ok;
-             {error, Reason} -> throw(Reason)
-         end || Chunk <- chunks(Frames)],
-        %% It was read to the end, and nothing came of it.
-        sent_all
-    catch
-        throw:Reason -> Reason
+send(_Wire, _First, _Frame, 50000) ->
+    %% It was read to the end, and nothing came of it: the server does not hang up, and the attacker waits in vain.
+    ok;
+send(Wire, First, Frame, N) ->
+    case gen_tcp:send(Wire, [First | [Frame(M) || M <- lists:seq(N, N + 499)]]) of
+        ok -> send(Wire, <<>>, Frame, N + 500);
+        {error, _} -> ok
     end.
-
-chunks([]) -> [];
-chunks(Frames) ->
-    {Chunk, Rest} = lists:split(min(500, length(Frames)), Frames),
-    [Chunk | chunks(Rest)].
 
 %% What comes until the server hangs up.
 rest(Wire) -> frames(Wire, <<>>, fun(_) -> false end).
