@@ -11,6 +11,7 @@ mod connect;
 mod connection;
 mod credit;
 mod errand;
+mod exchange;
 mod facts;
 mod frame_scanner;
 #[cfg(feature = "fuzzing")]
@@ -36,6 +37,7 @@ pub use client::{Client, ClientInfo, ClientLife, ClientListener, ClientLoad, Cli
 pub use connect::Carrier;
 pub use connection::connections;
 pub use credit::FlowControl;
+pub use exchange::Sent;
 pub use facts::GoAway;
 pub use inbox::ModeChange;
 pub use info::{ConnectedInfo, Endpoints, Info, StreamState};
@@ -43,4 +45,4 @@ pub use options::{ConnectionOptions, RequestHead, StreamOptions, Target};
 pub use outbox::Payload;
 pub use server::ServerOptions;
 pub use side::Acceptor;
-pub use stream::{Received, Sent, Stream};
+pub use stream::{Received, Stream};

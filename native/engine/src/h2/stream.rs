@@ -4,8 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -13,11 +12,11 @@ use tokio::sync::Notify;
 use h2::Reason;
 
 use super::connection::{Connection, Place, panic_text};
-use super::credit::{Credit, FlowControl};
+use super::credit::Credit;
 use super::errand::Errand;
 use super::inbox::{Inbox, ModeChange};
 use super::options::{StreamOptions, Target};
-use super::outbox::{Fin, Head, Outbox, Payload};
+use super::outbox::{Fin, Outbox, Payload};
 use super::ready::ReadyFlag;
 use super::spin::Spin;
 use crate::error::{ConsumeError, EndReason, ModeError, OpenError, RecvError, SendError};
@@ -60,19 +59,6 @@ pub enum Received {
     Nothing,
     /// Nothing yet. The waiter is woken when it should call again.
     Wait,
-}
-
-/// What has become of what a sender queued.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sent {
-    /// All of it has been handed to the connection.
-    All,
-    /// Some of it waits for the peer's window.
-    Waiting,
-    /// Some of it never left: the stream has ended like this.
-    Lost(EndReason),
-    /// Some of it never left: the peer has answered without it.
-    Unwanted,
 }
 
 /// Where an open stream lives.
@@ -240,119 +226,7 @@ impl<O: Outlet> Stream<O> {
         Ok(())
     }
 
-    /// [`Stream::send`] whatever the buffer's bound says: for a sender that will wait until all has left (see [`Stream::await_room`]).
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub fn append(&self, payload: Payload<'_>, fin: bool) -> Result<(), SendError> {
-        let mut state = self.sendable()?;
-        state.outbox.push(payload);
-        if fin {
-            state.outbox.finish(Fin::Data);
-        }
-        drop(state);
-        self.push_out();
-        Ok(())
-    }
-
-    /// A response has been given.
-    pub fn has_responded(&self) -> bool {
-        self.state.lock().outbox.is_headed()
-    }
-
-    /// Our side has ended, or is about to: nothing more is taken.
-    pub fn has_ended(&self) -> bool {
-        !self.state.lock().outbox.is_open()
-    }
-
-    /// What has become of what was queued.
-    pub fn sent(&self) -> Sent {
-        let state = self.state.lock();
-        if state.unwanted {
-            Sent::Unwanted
-        } else if state.outbox.has_lost() {
-            state.end_reason().map_or(Sent::Unwanted, Sent::Lost)
-        } else if state.outbox.is_flushed() {
-            Sent::All
-        } else {
-            Sent::Waiting
-        }
-    }
-
-    /// How it has ended: as a reset also when its user closed it.
-    pub fn end_reason(&self) -> Option<EndReason> {
-        self.state.lock().end_reason()
-    }
-
-    /// Nobody will read what the peer still sends: once our side has ended the stream is over (RFC 9113, 8.1).
-    pub fn abandon(&self) {
-        self.state.lock().abandoned = true;
-        if let Some(link) = self.link.get() {
-            link.ready.mark();
-            link.connection.drive_soon();
-        }
-    }
-
-    /// Gives the response to a stream that the peer has opened: header fields, and with `fin` no body.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub fn respond(&self, response: Response<()>, fin: bool) -> Result<(), SendError> {
-        self.respond_with(response, None, fin)
-    }
-
-    /// [`Stream::respond`] with body bytes, in one go.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub fn respond_with(&self, response: Response<()>, body: Option<Payload<'_>>, fin: bool) -> Result<(), SendError> {
-        let mut state = self.respondable()?;
-        state.outbox.push_head(Head::Final(response));
-        if let Some(body) = body {
-            state.outbox.push(body);
-        }
-        if fin {
-            state.outbox.finish(Fin::Data);
-        }
-        drop(state);
-        self.push_out();
-        Ok(())
-    }
-
-    /// Gives a 1xx response, ahead of the final one.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub fn inform(&self, response: Response<()>) -> Result<(), SendError> {
-        let mut state = self.respondable()?;
-        state.outbox.push_head(Head::Informational(response));
-        drop(state);
-        self.push_out();
-        Ok(())
-    }
-
-    fn respondable(&self) -> Result<parking_lot::MutexGuard<'_, State<O>>, SendError> {
-        let state = self.state.lock();
-        if state.inbox.is_ended() {
-            Err(SendError::Closed)
-        } else if state.outbox.is_headed() {
-            Err(SendError::Responded)
-        } else {
-            Ok(state)
-        }
-    }
-
-    /// Takes the body bytes that are queued, and posts the rest and what comes later to `owner`.
-    pub fn take_data_for(self: &Arc<Self>, owner: O::Owner) -> Vec<(Bytes, bool)> {
-        let mut state = self.state.lock();
-        state.owner = owner;
-        let taken = state.inbox.take_data();
-        state.took(taken.iter().map(|(data, _)| data.len()).sum(), self.link.get());
-        drop(state);
-        taken
-    }
-
-    fn sendable(&self) -> Result<parking_lot::MutexGuard<'_, State<O>>, SendError> {
+    pub(super) fn sendable(&self) -> Result<parking_lot::MutexGuard<'_, State<O>>, SendError> {
         let state = self.state.lock();
         if !state.outbox.is_headed() {
             Err(SendError::NoResponse)
@@ -379,7 +253,7 @@ impl<O: Outlet> Stream<O> {
     }
 
     /// Gets what was queued onto the wire, by this thread if the caller will wait for an answer and nobody else is driving.
-    fn push_out(&self) {
+    pub(super) fn push_out(&self) {
         let Some(link) = self.link.get() else { return };
         link.ready.mark();
         if self.turn.swap(false, Relaxed) {
@@ -491,35 +365,6 @@ impl<O: Outlet> Stream<O> {
     /// Posts to `owner` from now on.
     pub fn set_owner(&self, owner: O::Owner) {
         self.state.lock().owner = owner;
-    }
-
-    /// [`Stream::close`] with another code for the peer (RFC 9113, 7). False when it is over already.
-    pub fn reset(self: &Arc<Self>, code: u32) -> bool {
-        let mut state = self.state.lock();
-        if state.closing || state.inbox.is_ended() {
-            return false;
-        }
-        state.reset = Reason::from(code);
-        drop(state);
-        self.close();
-        true
-    }
-
-    /// Changes who gives received bytes back.
-    pub fn set_flow_control(&self, flow_control: FlowControl) {
-        let mut state = self.state.lock();
-        let unread = state.inbox.queued().0;
-        let due = state.credit.set(flow_control, unread);
-        state.give_back(due, self.link.get());
-    }
-
-    /// [`Stream::consume`] for those who need not know how much there is to give back.
-    pub fn consume_at_most(&self, n: usize) {
-        let mut state = self.state.lock();
-        let n = n.min(state.credit.outstanding());
-        if let Ok(due) = state.credit.consume(n) {
-            state.give_back(due, self.link.get());
-        }
     }
 
     /// Ends the stream at its user's wish: RST_STREAM(CANCEL) if it still runs. Nothing is posted to the owner after this returns;
@@ -741,7 +586,7 @@ impl<O: Outlet> State<O> {
         self.inbox.is_ended() || !self.outbox.is_open() || self.outbox.has_room(size)
     }
 
-    fn end_reason(&self) -> Option<EndReason> {
+    pub(super) fn end_reason(&self) -> Option<EndReason> {
         if self.inbox.is_closed() {
             Some(EndReason::Reset(self.reset.into()))
         } else {
@@ -761,7 +606,7 @@ impl<O: Outlet> State<O> {
         }
     }
 
-    fn took(&mut self, n: usize, link: Option<&Link<O>>) {
+    pub(super) fn took(&mut self, n: usize, link: Option<&Link<O>>) {
         if n > 0
             && let Some(due) = self.credit.taken(n)
         {
@@ -769,7 +614,7 @@ impl<O: Outlet> State<O> {
         }
     }
 
-    fn give_back(&mut self, n: usize, link: Option<&Link<O>>) {
+    pub(super) fn give_back(&mut self, n: usize, link: Option<&Link<O>>) {
         if n > 0
             && let Some(flow) = &mut self.flow
             && let Some(link) = link
