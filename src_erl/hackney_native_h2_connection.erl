@@ -369,6 +369,8 @@ ask(Conn, Request0, Options) ->
     end.
 
 refused({error, {badarg, {request, _}}}) -> {error, protocol_error};
+%% Another request was quicker.
+refused({error, connect_timeout}) -> {error, max_streams_exceeded};
 refused(Result) -> Result.
 
 %% The engine knows no connection before it is activated, and none that is over.

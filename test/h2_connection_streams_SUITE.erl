@@ -22,7 +22,7 @@ all() -> [{group, requests}, {group, events}, {group, sending}, {group, windows}
 groups() ->
     [{requests, [parallel],
       [request_arities, host_becomes_authority, default_authority, fields_keep_their_order, connect_is_a_tunnel, extended_connect,
-       refused_before_sending, too_many_streams, too_large_for_the_peer, not_a_server, request_with_a_body, identifiers_are_not_used_up]},
+       refused_before_sending, too_many_streams, too_many_at_once, too_large_for_the_peer, not_a_server, request_with_a_body, identifiers_are_not_used_up]},
      {events, [parallel],
       [response_and_body, end_with_headers, trailers_end, informational, responses_without_body, tunnel, owner_and_handler, deferred,
        drained, unset, handlers_death, goaway_and_closed_once, resets, reset_after_the_end]},
@@ -127,6 +127,19 @@ too_many_streams(_Config) ->
     {error, max_streams_exceeded} = ?C:send_request(Conn, <<"GET">>, <<"/">>, []),
     ok = ?C:cancel_stream(Conn, First),
     until(fun() -> element(1, ?C:send_request(Conn, <<"GET">>, <<"/">>, [])) =:= ok end).
+
+%% Nobody waits in line, also not those who ask in the same moment.
+too_many_at_once(_Config) ->
+    [begin
+         {Conn, Far} = connect(#{settings => [{max_concurrent_streams, 5}]}),
+         Tasks = [concurrently(fun() -> ?C:send_request(Conn, <<"GET">>, <<"/">>, []) end) || _ <- lists:seq(1, 50)],
+         Results = [result(Task) || Task <- Tasks],
+         ?assertEqual([{ok, Id} || Id <- [1, 3, 5, 7, 9]], lists:sort([Ok || {ok, _} = Ok <- Results])),
+         ?assertEqual([{error, max_streams_exceeded}], lists:usort(Results -- [{ok, Id} || Id <- [1, 3, 5, 7, 9]])),
+         ok = raw_peer:barrier(Far),
+         ?assertEqual(5, length([H || #{type := headers} = H <- raw_peer:transcript(Far)])),
+         ok = ?C:close(Conn)
+     end || _ <- lists:seq(1, 20)].
 
 too_large_for_the_peer(_Config) ->
     {Conn, Far} = connect(#{settings => [{max_header_list_size, 200}]}),

@@ -1,6 +1,7 @@
 //! Requests and responses on the streams of a connection, which calls name by their identifier.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hackney_engine::Mode;
 use hackney_engine::error::{EndReason, OpenError, SendError};
@@ -24,6 +25,8 @@ const INTERNAL_ERROR: u32 = 0x2;
 const MAX_HEADER_LIST_SIZE: u16 = 0x6;
 /// What one field adds to that beside its name and value.
 const FIELD: usize = 32;
+/// How long a request may wait that met a place and lost it to another in the same moment.
+const LOST_PLACE: Duration = Duration::from_secs(1);
 
 #[derive(NifMap)]
 #[rustler(decode)]
@@ -179,7 +182,11 @@ fn ask<'a>(env: Env<'a>, pid: LocalPid, request: Term<'a>, reference: Term<'a>) 
         outlet,
         client.runtime(),
     ));
+<<<<<<< HEAD
     Ok(match stream.request_on(&client, None, false, term.fin) {
+=======
+    Ok(match stream.request_on(&client, Some(LOST_PLACE), term.fin) {
+>>>>>>> contract
         Ok(Admitted::Later) => atoms::wait().encode(env),
         Ok(Admitted::Now) => {
             let id = stream.id().unwrap_or_default();
