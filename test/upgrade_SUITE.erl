@@ -10,13 +10,8 @@
 -define(NIF, hackney_native_nif).
 %% In these, callers wait: for a message, for room, for a connection.
 -define(WAITED_IN, [hackney_native, hackney_native_h2_stream]).
-<<<<<<< HEAD
-%% Who opens a stream is in this one as well: nobody is left in it when those have been replaced twice.
--define(WAITED_IN_TOO, [hackney_native_remote]).
-=======
 %% They wait in these by way of that one.
 -define(WAITED_THROUGH, [hackney_native_remote]).
->>>>>>> contract
 -define(WAITING, [blocked_sender, opening, waiting_reader]).
 -define(CYCLES, 50).
 
@@ -79,19 +74,11 @@ deleted_and_loaded(Config) ->
          {module, Module} = os_node:call(Node, new_code, reload, [Module]),
          moves(Node, Traffic),
          ?assertEqual({Module, Before}, {Module, living(Node, Traffic)})
-<<<<<<< HEAD
-     end || Module <- new_code:modules() -- (?WAITED_IN ++ ?WAITED_IN_TOO)],
-    [begin
-         {module, Module} = os_node:call(Node, new_code, reload, [Module]),
-         moves(Node, Traffic)
-     end || Module <- ?WAITED_IN ++ ?WAITED_IN_TOO],
-=======
      end || Module <- new_code:modules() -- (?WAITED_IN ++ ?WAITED_THROUGH)],
     [begin
          {module, Module} = os_node:call(Node, new_code, reload, [Module]),
          moves(Node, Traffic)
      end || Module <- ?WAITED_IN ++ ?WAITED_THROUGH],
->>>>>>> contract
     ok = os_node:call(Node, application, stop, [hackney_native]),
     Ends = os_node:call(Node, traffic, ends, [Traffic]),
     ?assertEqual([], lists:usort([Reason || {_, Reason} <- Ends]) -- [closed, stopped, {exit, killed}]),

@@ -182,11 +182,7 @@ fn ask<'a>(env: Env<'a>, pid: LocalPid, request: Term<'a>, reference: Term<'a>) 
         outlet,
         client.runtime(),
     ));
-<<<<<<< HEAD
-    Ok(match stream.request_on(&client, None, false, term.fin) {
-=======
-    Ok(match stream.request_on(&client, Some(LOST_PLACE), term.fin) {
->>>>>>> contract
+    Ok(match stream.request_on(&client, Some(LOST_PLACE), false, term.fin) {
         Ok(Admitted::Later) => atoms::wait().encode(env),
         Ok(Admitted::Now) => {
             let id = stream.id().unwrap_or_default();
