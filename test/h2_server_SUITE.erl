@@ -307,7 +307,7 @@ unread_body_is_bounded(_Config) ->
     ?assertEqual([100000], raw_peer:run(Far, [{flood, 1, 1000}])),
     ok = raw_peer:barrier(Far),
     ?assertEqual([], [N || #{type := window_update, stream := 1, increment := N} <- raw_peer:transcript(Far)]),
-    {ok, #{recv_queue_bytes := 100000}} = ?C:info(Conn),
+    until(fun() -> {ok, #{recv_queue_bytes := N}} = ?C:info(Conn), N =:= 100000 end),
     %% Others are not held up by it.
     ask(Far, 3, ?POST, nofin),
     receive {conn, Conn, 3, _} -> ok end,
@@ -460,6 +460,8 @@ goaway_by_the_server(_Config) ->
     Far = dial(told()),
     ask(Far, 1),
     {Conn, 1, _, _, _} = told_request(),
+    %% The request may have been told ahead of it.
+    ok = ?H:wait_connected(Conn),
     ok = ?H:goaway(Conn),
     #{code := no_error} = raw_peer:expect(Far, goaway),
     ok = ?H:respond(Conn, 1, 200, [], <<"still">>),

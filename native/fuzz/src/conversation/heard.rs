@@ -61,6 +61,8 @@ impl Heard {
         match notice {
             Notice::Message(message) => self.message(message),
             Notice::Passive => {}
+            // Of streams that tell the end apart, and these do not.
+            Notice::Last(_) => panic!("{notice:?}"),
             Notice::Closed => self.told_once(EndReason::Closed),
             Notice::Error(reason) => {
                 assert_ne!(reason, EndReason::Closed);

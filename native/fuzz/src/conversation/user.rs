@@ -155,6 +155,8 @@ impl User {
             Err(SendError::Full(_)) => assert!(queued > 0 && queued + size > self.options.max_send_buffer),
             Err(SendError::StreamClosed) => assert!(self.finished),
             Err(SendError::NotConnected | SendError::Closed) => {}
+            // Of servers.
+            Err(error @ (SendError::NoResponse | SendError::Responded)) => panic!("{error:?}"),
         }
     }
 
