@@ -114,7 +114,7 @@ impl<'a> Cuts<'a> {
 fn kept(frame: &Frame<'_>) -> usize {
     match frame.kind {
         kind::SETTINGS => frame.payload.len().min(KEPT_SETTINGS),
-        kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE => frame.payload.len().min(KEPT_PAYLOAD),
+        kind::PING | kind::GOAWAY | kind::WINDOW_UPDATE | kind::RST_STREAM => frame.payload.len().min(KEPT_PAYLOAD),
         _ => 0,
     }
 }
