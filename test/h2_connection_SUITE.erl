@@ -498,7 +498,7 @@ quick_calls(_Config) ->
         {ok, Server} = hackney_native_h2:start_server(0, #{transport => tcp, ip => {127, 0, 0, 1},
                                                            settings => #{max_header_list_size => 16#ffffff, max_concurrent_streams => 2000},
                                                            handler => fun(C, Id, <<"POST">>, _, _) -> hackney_native_h2:respond(C, Id, 200, Fields, Parts);
-                                                                         (C, Id, _, _, _) -> hackney_native_h2:respond(C, Id, 200, [], <<>>)
+                                                                         (C, Id, _, _, _) -> hackney_native_h2:respond(C, Id, 200, [], Parts)
                                                                       end}),
         {ok, Conn} = hackney_native_h2:connect("127.0.0.1", hackney_native_h2:server_port(Server),
                                                #{transport => tcp, settings => #{max_header_list_size => 16#ffffff}}),
