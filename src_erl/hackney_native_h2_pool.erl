@@ -33,8 +33,8 @@
 %% What connections must have in common to be shared.
 -type key() :: term().
 
-%% `{{pool, Name}, Pid}', `{{options, Name}, Settings}', `{{connections, Name, Key}, Pids}': read by whoever opens a stream, written by the
-%% pools.
+%% `{{pool, Name}, Pid}', `{{options, Name}, Settings}', `{{connections, Name, Key}, Pids}': read by whoever opens a stream, written
+%% by the pools.
 -define(TABLE, hackney_native_h2_pools).
 -define(SUPERVISOR, hackney_native_sup).
 %% How often those who wait for a new connection are offered a place that has become free on another.
@@ -407,7 +407,8 @@ line_up([Connection | Next], All, [Who | Waiting]) ->
     line_up(Next, All, Waiting).
 
 by_room(Connections) ->
-    [Connection || {_, Connection} <- lists:sort([{-Room, Connection} || Connection <- Connections, Room <- [room(Connection)], Room =/= over])].
+    Rooms = [{room(Connection), Connection} || Connection <- Connections],
+    [Connection || {Room, Connection} <- lists:reverse(lists:sort(Rooms)), Room =/= over].
 
 is_open(Connection) ->
     room(Connection) =/= over.
@@ -543,7 +544,8 @@ keep(Key, #origin{connections = Now} = Origin, #state{name = Name, origins = Ori
     end,
     tick(State#state{origins = Origins#{Key => Origin}}).
 
-retire_if_idle(Connection, Now, #state{connections = Connections, origins = Origins, settings = #{idle_timeout := Timeout}} = State) ->
+retire_if_idle(Connection, Now, #state{connections = Connections, origins = Origins, settings = Settings} = State) ->
+    #{idle_timeout := Timeout} = Settings,
     #{Connection := #connection{key = Key, opened = Before, idle_since = Since} = Seen} = Connections,
     #{Key := #origin{connections = All} = Origin} = maps:merge(#{Key => #origin{options = Key}}, Origins),
     %% One that stands and of which this process has not heard yet is not idle: there is somebody who waits for it.

@@ -154,7 +154,8 @@ client_connect(_Timeout) -> not_loaded().
 client_info(_Pid) -> not_loaded().
 
 %% @doc How many streams a connection has, those in line included, may have, and has had. `{error, closed}' when none can be opened.
--spec client_load(pid()) -> {Streams :: non_neg_integer(), Most :: non_neg_integer() | infinity, Opened :: non_neg_integer()} | error().
+-spec client_load(pid()) ->
+          {Streams :: non_neg_integer(), Most :: non_neg_integer() | infinity, Opened :: non_neg_integer()} | error().
 client_load(_Pid) -> not_loaded().
 
 %% @doc Lets no more streams be opened on a connection, which ends with its last.

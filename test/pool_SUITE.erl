@@ -1,5 +1,5 @@
-%%% @doc Pools of connections: `{pool, Name}' among the options of `h2_open', `h2_pool/2', `h2_pool_stop/1'. Each test has a pool of its
-%%% own name.
+%%% @doc Pools of connections: `{pool, Name}' among the options of `h2_open', `h2_pool/2', `h2_pool_stop/1'. Each test has a pool
+%%% of its own name.
 -module(pool_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -16,11 +16,11 @@ all() -> [{group, parallel}, {group, alone}].
 
 groups() ->
     [{parallel, [parallel],
-      [option_checks, names, streams_share, owner_is_the_caller, origins_kept_apart, options_kept_apart, authorities_kept_apart, most_room,
-       grows_to_the_maximum, a_crowd, cancelled_streams_make_room, maximum_changed, idle_ones_are_closed, used_ones_are_not,
-       retired_while_opening, goaway_is_replaced, goaway_under_load, lost_is_replaced, server_restarts, stopped, stopped_while_connecting,
-       helper_killed, killed, connect_errors, refused_growth, deadline, deadlines_apart, deadline_in_line, caller_dies, hangs_up_at_once,
-       says_goaway_at_once, keepalive, calmer_after_complaint, in_cleartext]},
+      [option_checks, names, streams_share, owner_is_the_caller, origins_kept_apart, options_kept_apart, authorities_kept_apart,
+       most_room, grows_to_the_maximum, a_crowd, cancelled_streams_make_room, maximum_changed, idle_ones_are_closed, used_ones_are_not,
+       retired_while_opening, goaway_is_replaced, goaway_under_load, lost_is_replaced, server_restarts, stopped,
+       stopped_while_connecting, helper_killed, killed, connect_errors, refused_growth, deadline, deadlines_apart, deadline_in_line,
+       caller_dies, hangs_up_at_once, says_goaway_at_once, keepalive, calmer_after_complaint, in_cleartext]},
      {alone, [], [another_application_state, nothing_left]}].
 
 init_per_suite(Config) -> h2_case:start(), Config.
@@ -35,23 +35,27 @@ end_per_testcase(Case, _Config) ->
 %% ---- options ------------------------------------------------------------------------------------
 
 option_checks(_Config) ->
-    ok = hackney_native:h2_pool(option_checks, [{max_connections, 1}, {idle_timeout, infinity}, {keepalive, 1000}, {keepalive_timeout, 1}]),
+    ok = hackney_native:h2_pool(option_checks, [{max_connections, 1}, {idle_timeout, infinity}, {keepalive, 1000},
+                                                {keepalive_timeout, 1}]),
     ok = hackney_native:h2_pool(option_checks, #{}),
     [?assertEqual({error, {badarg, Option}}, hackney_native:h2_pool(option_checks, [Option]))
-     || Option <- [{max_connections, 0}, {max_connections, infinity}, {max_connections, 10001}, {idle_timeout, 0}, {idle_timeout, -1},
-                   {keepalive, 0}, {keepalive, x}, {keepalive_timeout, infinity}, {keepalive_timeout, 0}]],
+     || Option <- [{max_connections, 0}, {max_connections, infinity}, {max_connections, 10001}, {idle_timeout, 0},
+                   {idle_timeout, -1}, {keepalive, 0}, {keepalive, x}, {keepalive_timeout, infinity}, {keepalive_timeout, 0}]],
     [?assertEqual({error, {unsupported_option, Name}}, hackney_native:h2_pool(option_checks, [{Name, 1}]))
      || Name <- [max_conns, ssl_options, connect_timeout, pool, "x"]],
     ?assertEqual({error, {badarg, options}}, hackney_native:h2_pool(option_checks, 5)),
     %% Nothing is connected for a stream with wrong ones.
     Peer = raw_peer:start(),
     [?assertEqual({error, Reason}, open(option_checks, Peer, [Option]))
-     || {Option, Reason} <- [{{active, maybe_so}, {badarg, {active, maybe_so}}}, {{max_recv_buffer, 1}, {unsupported_option, max_recv_buffer}},
+     || {Option, Reason} <- [{{active, maybe_so}, {badarg, {active, maybe_so}}},
+                             {{max_recv_buffer, 1}, {unsupported_option, max_recv_buffer}},
                              {{keepalive, 1}, {unsupported_option, keepalive}}, {{colour, red}, {unsupported_option, colour}},
-                             {{connect_timeout, -1}, {badarg, {connect_timeout, -1}}}, {{connect_timeout, x}, {badarg, {connect_timeout, x}}},
+                             {{connect_timeout, -1}, {badarg, {connect_timeout, -1}}},
+                             {{connect_timeout, x}, {badarg, {connect_timeout, x}}},
                              {{max_frame_size, 1}, {badarg, {max_frame_size, 1}}}]],
     ?assertEqual({error, {invalid_header, <<"a">>}},
-                 hackney_native:h2_open(get, raw_peer:url(Peer), [{<<"a">>, <<"\n">>}], raw_peer:options(Peer, [{pool, option_checks}]))),
+                 hackney_native:h2_open(get, raw_peer:url(Peer), [{<<"a">>, <<"\n">>}],
+                                        raw_peer:options(Peer, [{pool, option_checks}]))),
     ?assertEqual({error, {invalid_url, "https://"}}, hackney_native:h2_open("https://", [{pool, option_checks}])),
     ?assertEqual({error, {scheme_not_supported, http}}, hackney_native:h2_open("http://localhost", [{pool, option_checks}])),
     ?assertEqual(0, raw_peer:connections(Peer)).
@@ -65,7 +69,8 @@ names(_Config) ->
     ok = hackney_native:h2_pool_stop(never_seen),
     %% Any other will do.
     Peer = raw_peer:start(),
-    [begin {ok, _} = open(Name, Peer), ok = hackney_native:h2_pool_stop(Name) end || Name <- [pool, options, connections, 'two words']].
+    [begin {ok, _} = open(Name, Peer), ok = hackney_native:h2_pool_stop(Name) end
+     || Name <- [pool, options, connections, 'two words']].
 
 %% ---- sharing ------------------------------------------------------------------------------------
 
@@ -138,7 +143,8 @@ authorities_kept_apart(_Config) ->
     Peer = raw_peer:start(),
     Port = integer_to_list(raw_peer:port(Peer)),
     [begin
-         {ok, _} = hackney_native:h2_open(get, "https://" ++ Host ++ ":" ++ Port, [], raw_peer:options(Peer, [{pool, authorities_kept_apart}])),
+         {ok, _} = hackney_native:h2_open(get, "https://" ++ Host ++ ":" ++ Port, [],
+                                          raw_peer:options(Peer, [{pool, authorities_kept_apart}])),
          Wire = raw_peer:accept(Peer),
          #{headers := Fields} = raw_peer:expect(Wire, headers),
          ?assertEqual(list_to_binary([Host, ":", Port]), proplists:get_value(<<":authority">>, Fields))
@@ -403,7 +409,8 @@ refused_growth(_Config) ->
     {ok, Listen} = gen_tcp:listen(0, [binary, {active, false}, {ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Listen),
     Open = fun(Timeout) ->
-        hackney_native:h2_open(get, "http://127.0.0.1:" ++ integer_to_list(Port), [], [{pool, Pool}, {h2c, true}, {connect_timeout, Timeout}])
+        hackney_native:h2_open(get, "http://127.0.0.1:" ++ integer_to_list(Port), [],
+                               [{pool, Pool}, {h2c, true}, {connect_timeout, Timeout}])
     end,
     First = concurrently(fun() -> Open(?DEADLINE) end),
     {ok, Socket} = gen_tcp:accept(Listen, ?DEADLINE),

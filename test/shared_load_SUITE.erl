@@ -13,7 +13,8 @@ suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
     [thousand_streams_to_the_embedded_server, thousand_streams_in_cleartext, thousand_streams_to_go, thousand_streams_to_node,
-     thousand_streams_to_nghttpd, large_bodies_beside_small_ones, goaway_of_real_servers, server_killed, grpcio_calls, grpc_go_calls].
+     thousand_streams_to_nghttpd, large_bodies_beside_small_ones, goaway_of_real_servers, server_killed, grpcio_calls,
+     grpc_go_calls].
 
 init_per_suite(Config) ->
     h2_case:start(),
@@ -97,8 +98,11 @@ goaway_of_real_servers(Config) ->
 server_killed(Config) ->
     Server = start(go, Config),
     {ok, Conn} = hackney_native:h2_connect(peer_server:url(Server, tls, "/"), trust(Config)),
-    Streams = [begin {ok, S} = hackney_native:h2_open(post, {Conn, <<"/echo">>}, [], []), {response, 200, _} = h2_case:recv(S), S end
-               || _ <- lists:seq(1, 100)],
+    Streams = [begin
+                   {ok, S} = hackney_native:h2_open(post, {Conn, <<"/echo">>}, [], []),
+                   {response, 200, _} = h2_case:recv(S),
+                   S
+               end || _ <- lists:seq(1, 100)],
     ok = peer_server:stop(Server),
     {closed, Reason} = receive {h2, Conn, {closed, _} = Closed} -> Closed end,
     [?assertEqual({error, Reason}, h2_case:recv(S)) || S <- Streams].
