@@ -90,7 +90,7 @@
                %% Of the owner, or of the listener.
                monitor :: reference(),
                %% Erlang's own, until it is taken over.
-               socket :: {client | server, gen_tcp:socket() | ssl:sslsocket(), map()} | undefined,
+               socket :: {client | server, hackney_native_h2_socket:socket(), map()} | undefined,
                %% With a server that has a handler: the process itself is the owner.
                requests :: hackney_native_h2_requests:requests() | undefined,
                connecting :: gen_statem:from() | undefined,
@@ -133,7 +133,7 @@ start(Init) ->
     end.
 
 %% @doc `start_link(client, Socket, self(), Options)'.
--spec start_link(client, gen_tcp:socket() | ssl:sslsocket(), map()) -> {ok, pid()} | {error, term()}.
+-spec start_link(client, hackney_native_h2_socket:socket(), map()) -> {ok, pid()} | {error, term()}.
 start_link(client, Socket, Options) ->
     start_link(client, Socket, self(), Options).
 
@@ -144,7 +144,7 @@ start_link(client, Socket, Options) ->
 %%
 %% Options: `settings' (`initial_window_size' of each stream, 1 MiB; `max_frame_size'; `max_header_list_size'; a server's
 %% `max_concurrent_streams', 100, and `header_table_size'), `connection_window_size' (16 MiB), `enable_connect_protocol' (a server's).
--spec start_link(client | server, gen_tcp:socket() | ssl:sslsocket(), pid(), map()) -> {ok, pid()} | {error, term()}.
+-spec start_link(client | server, hackney_native_h2_socket:socket(), pid(), map()) -> {ok, pid()} | {error, term()}.
 start_link(Mode, _Socket, Owner, Options) when (Mode =:= client orelse Mode =:= server), is_pid(Owner), not is_map(Options) ->
     {error, {badarg, options}};
 start_link(Mode, Socket, Owner, Options) when (Mode =:= client orelse Mode =:= server), is_pid(Owner) ->
@@ -166,7 +166,7 @@ start_accepted(Id, Engine, Handler) ->
     start({accepted, self(), Id, Engine, Handler}).
 
 %% @private
--spec start_served(gen_tcp:socket() | ssl:sslsocket(), map(), hackney_native_h2_requests:handler()) -> {ok, pid()} | {error, term()}.
+-spec start_served(hackney_native_h2_socket:socket(), map(), hackney_native_h2_requests:handler()) -> {ok, pid()} | {error, term()}.
 start_served(Socket, Engine, Handler) ->
     start({served, self(), Socket, Engine, Handler}).
 
@@ -595,10 +595,10 @@ init_as({dial, Owner, Engine, ConnectTimeout}) ->
 init_as({socket, Owner, Mode, Socket, Engine}) ->
     link(Owner),
     {ok, idle, #data{owner = Owner, monitor = erlang:monitor(process, Owner), socket = {Mode, Socket, Engine},
-                     peer = peer(Socket), settings = hackney_native_h2_settings:ours(Mode, Engine)}};
+                     peer = hackney_native_h2_socket:peer(Socket), settings = hackney_native_h2_settings:ours(Mode, Engine)}};
 init_as({served, Parent, Socket, Engine, Handler}) ->
-    {ok, idle, #data{monitor = erlang:monitor(process, Parent), socket = {server, Socket, Engine}, peer = peer(Socket),
-                     requests = hackney_native_h2_requests:new(Handler),
+    {ok, idle, #data{monitor = erlang:monitor(process, Parent), socket = {server, Socket, Engine},
+                     peer = hackney_native_h2_socket:peer(Socket), requests = hackney_native_h2_requests:new(Handler),
                      settings = hackney_native_h2_settings:ours(server, Engine)}};
 init_as({accepted, Listener, Id, Engine, Handler}) ->
     case hackney_native_nif:serve_accepted(Listener, Id, self(), Engine) of
@@ -627,8 +627,8 @@ idle({call, From}, {connect, Timeout0}, #data{connect_timeout = Default} = Data0
     end;
 idle({call, From}, activate, #data{socket = undefined}) ->
     {keep_state_and_data, [{reply, From, ok}]};
-idle({call, From}, activate, #data{socket = Socket} = Data) ->
-    case take_over(Socket, Data) of
+idle({call, From}, activate, #data{socket = {Mode, Socket, Engine}, owner = Owner} = Data) ->
+    case hackney_native_h2_socket:adopt(Mode, Socket, post_to(Owner), Engine) of
         ok -> {keep_state, Data#data{socket = undefined}, [{reply, From, ok}]};
         {error, Reason} = Error ->
             tell_all({closed, {closed, Reason}}, Data),
@@ -675,56 +675,6 @@ not_connected({error, Reason} = Error, #data{connecting = undefined} = Data) ->
 not_connected(Error, #data{owner = Owner} = Data) ->
     unlink(Owner),
     {stop_and_reply, normal, replies(Error, Data)}.
-
-take_over({Mode, Socket, Engine0}, #data{owner = Owner}) ->
-    Engine = Engine0#{authority => authority(Socket)},
-    PostTo = case Owner of undefined -> self(); _ -> post_to(Owner) end,
-    Threads = hackney_native_options:worker_threads(),
-    case is_ssl(Socket) of
-        true ->
-            {Reader, Writer} = hackney_native_h2_bridge:start(self(), Socket),
-            case ssl:controlling_process(Socket, Reader) of
-                ok ->
-                    Stream = {Writer, address(ssl:peername(Socket)), address(ssl:sockname(Socket))},
-                    case hackney_native_nif:adopt(Mode, Stream, PostTo, Engine, Threads) of
-                        ok -> hackney_native_h2_bridge:carry(Reader, Writer);
-                        {error, _} = Error -> hackney_native_h2_bridge:stop(Reader, Writer), Error
-                    end;
-                {error, _} = Error ->
-                    hackney_native_h2_bridge:stop(Reader, Writer),
-                    Error
-            end;
-        false ->
-            case descriptor(Socket) of
-                {ok, Descriptor} ->
-                    Result = hackney_native_nif:adopt(Mode, Descriptor, PostTo, Engine, Threads),
-                    %% The engine has a descriptor of its own.
-                    ok = gen_tcp:close(Socket),
-                    Result;
-                {error, _} = Error ->
-                    Error
-            end
-    end.
-
-is_ssl(Socket) -> is_tuple(Socket) andalso element(1, Socket) =:= sslsocket.
-
-descriptor({'$inet', gen_tcp_socket, {_, Socket}}) -> socket:getopt(Socket, otp, fd);
-descriptor(Socket) -> inet:getfd(Socket).
-
-address({ok, {Ip, Port}}) -> {list_to_binary(inet:ntoa(Ip)), Port};
-address({error, _}) -> {<<"0.0.0.0">>, 0}.
-
-authority(Socket) ->
-    case peer(Socket) of
-        {Ip, Port} -> hackney_native_url:authority(https, list_to_binary(inet:ntoa(Ip)), Port);
-        undefined -> <<"localhost">>
-    end.
-
-peer(Socket) ->
-    case case is_ssl(Socket) of true -> ssl:peername(Socket); false -> inet:peername(Socket) end of
-        {ok, Peer} -> Peer;
-        {error, _} -> undefined
-    end.
 
 replies(Answer, #data{connecting = Connecting, waiting = Waiting}) ->
     [{reply, From, Answer} || From <- [Connecting | Waiting], From =/= undefined].
@@ -832,8 +782,8 @@ orphaned(Reason, #data{owner = Owner} = Data) ->
     tell_all({closed, Closed}, Data),
     {stop, normal}.
 
-post_to(Owner) when node(Owner) =:= node() -> Owner;
-post_to(_Owner) -> self().
+post_to(Owner) when is_pid(Owner), node(Owner) =:= node() -> Owner;
+post_to(_) -> self().
 
 hand_over(Owner, #data{owner = Owner} = Data) ->
     Data;

@@ -665,7 +665,7 @@ code_is_replaced(_Config) ->
               true = code:soft_purge(Module),
               {module, Module} = code:load_file(Module)
           end || Module <- [hackney_native_h2, hackney_native_h2_connection, hackney_native_h2_bridge, hackney_native_h2_listener,
-                            hackney_native_h2_requests, hackney_native_h2_fields, hackney_native_h2_settings]]
+                            hackney_native_h2_requests, hackney_native_h2_fields, hackney_native_h2_settings, hackney_native_h2_socket]]
      end || _ <- [1, 2, 3]],
     [ok = ?H:close(Conn) || Conn <- [Plain, Bridged]],
     ok = ?H:stop_server(Server, 0).
