@@ -394,7 +394,6 @@ thousand_at_a_time(Config) ->
     end).
 
 client(Host, Port, Config) ->
-    %% No sessions: rustls keeps them by host name alone, and the servers here share theirs.
-    Ssl = [{cacertfile, proplists:get_value(ca, Config)}, {session_tickets, disabled}],
+    Ssl = [{cacertfile, proplists:get_value(ca, Config)}],
     {ok, Conn} = hackney_native_h2:connect(Host, Port, #{ssl_opts => Ssl}),
     receive {h2, Conn, connected} -> Conn end.

@@ -42,7 +42,7 @@ pub struct Connected {
 /// Sets no deadline; wrap it in one. Dropping the future closes every socket it holds.
 pub async fn connect(dial: &Dial) -> Result<Connected, ConnectError> {
     let handshake = match &dial.tls {
-        Some(options) => Some(Handshake::prepare(&dial.host, options).await?),
+        Some(options) => Some(Handshake::prepare(&dial.host, dial.port, options).await?),
         None => None,
     };
     let addresses = resolve::resolve(&dial.host, dial.port, dial.tcp.family).await?;

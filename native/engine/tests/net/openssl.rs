@@ -101,9 +101,8 @@ async fn talk(peer: &Peer, options: TlsOptions) -> hackney_engine::net::Connecte
 
 #[tokio::test]
 async fn both_versions_and_resumption() {
+    let fixture = Fixture::new();
     for (flag, version) in [("-tls1_3", "TLSv1.3"), ("-tls1_2", "TLSv1.2")] {
-        // An authority each, and so a store of sessions each: sessions are kept by name, not by port.
-        let fixture = Fixture::new();
         let peer = fixture.serve(&["-alpn", "h2", flag]).await;
         let options = trusting(fixture.authority.der());
         let first = talk(&peer, options.clone()).await.tls.unwrap();

@@ -1,13 +1,12 @@
 //! TLS configurations, built once and shared by all connections with the same options.
 //!
-//! Sharing is what makes session resumption work (the sessions live in the configuration) and keeps opening a
+//! Sharing is what makes session resumption work (the sessions live beside the configuration) and keeps opening a
 //! connection cheap: parsing the system's roots takes milliseconds.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
-use rustls::ClientConfig;
 use tokio::sync::OnceCell;
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -16,6 +15,7 @@ use super::error::TlsConfigError;
 use super::files::{Files, Paths};
 use super::fingerprint::{self, Fingerprint};
 use super::options::TlsOptions;
+use super::sessions::Configured;
 use crate::net::recent::Recent;
 
 /// How many configurations are kept. The one unused for longest goes first; connections that use it keep it alive.
@@ -24,10 +24,10 @@ const MAX_CONFIGS: usize = 64;
 static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
 
 /// Configurations by what their options say, file names included, for as long as their files are taken to be unchanged.
-static RECENT: LazyLock<Recent<(Fingerprint, Paths), Arc<ClientConfig>>> = LazyLock::new(Recent::default);
+static RECENT: LazyLock<Recent<(Fingerprint, Paths), Arc<Configured>>> = LazyLock::new(Recent::default);
 
 /// Filled once; everyone who wants it meanwhile waits for the same building.
-type Slot = Arc<OnceCell<Arc<ClientConfig>>>;
+type Slot = Arc<OnceCell<Arc<Configured>>>;
 
 #[derive(Default)]
 struct Cache {
@@ -61,7 +61,7 @@ impl Cache {
 ///
 /// Files are read again once what was read of them is a second old, away from the runtime's workers; a configuration is built
 /// only for content not seen before. When the caller is cancelled while one is built, the building goes on for the next caller.
-pub(super) async fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, TlsConfigError> {
+pub(super) async fn client_config(options: &TlsOptions) -> Result<Arc<Configured>, TlsConfigError> {
     let Some(paths) = Paths::of(options) else {
         return built(options, Files::default()).await;
     };
@@ -77,7 +77,7 @@ pub(super) async fn client_config(options: &TlsOptions) -> Result<Arc<ClientConf
 }
 
 /// The configuration for options and what their files hold, from the cache or made now.
-async fn built(options: &TlsOptions, files: Files) -> Result<Arc<ClientConfig>, TlsConfigError> {
+async fn built(options: &TlsOptions, files: Files) -> Result<Arc<Configured>, TlsConfigError> {
     let slot = CACHE.lock().slot(fingerprint::of(options, &files));
     if let Some(config) = slot.get() {
         return Ok(Arc::clone(config));
@@ -85,7 +85,7 @@ async fn built(options: &TlsOptions, files: Files) -> Result<Arc<ClientConfig>, 
     let options = options.clone();
     tokio::spawn(async move {
         let build = || async {
-            spawn_blocking(move || config::build(&options, &files))
+            spawn_blocking(move || config::build(&options, &files).map(Arc::new))
                 .await
                 .map_err(interrupted)?
         };
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    async fn config(options: &TlsOptions) -> Arc<ClientConfig> {
+    async fn config(options: &TlsOptions) -> Arc<Configured> {
         client_config(options).await.expect("a configuration")
     }
 

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -13,10 +12,8 @@ use super::files::Files;
 use super::identity;
 use super::keylog::KeyLogFile;
 use super::options::{Roots, ServerNameOption, TlsOptions, TlsVersion, Verify};
+use super::sessions::Configured;
 use super::{pem, roots, verify};
-
-/// How many peers' sessions a configuration remembers.
-const MAX_SESSIONS: usize = 256;
 
 /// Named, instead of rustls's process-wide default: another library in the same process may have set that.
 pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
@@ -37,7 +34,7 @@ fn preference(suite: CipherSuite) -> bool {
 }
 
 /// Builds the configuration. Blocks, for milliseconds when the system's roots are wanted for the first time.
-pub(super) fn build(options: &TlsOptions, files: &Files) -> Result<Arc<ClientConfig>, TlsConfigError> {
+pub(super) fn build(options: &TlsOptions, files: &Files) -> Result<Configured, TlsConfigError> {
     let provider = &*PROVIDER;
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&versions(&options.versions))
@@ -51,15 +48,10 @@ pub(super) fn build(options: &TlsOptions, files: &Files) -> Result<Arc<ClientCon
     check_alpn(&options.alpn, "alpn_advertised_protocols")?;
     config.alpn_protocols.clone_from(&options.alpn);
     config.enable_sni = options.server_name != ServerNameOption::Disable;
-    config.resumption = if options.resumption {
-        Resumption::in_memory_sessions(MAX_SESSIONS)
-    } else {
-        Resumption::disabled()
-    };
     if let Some(path) = &options.keylog {
         config.key_log = Arc::new(KeyLogFile(path.clone()));
     }
-    Ok(Arc::new(config))
+    Ok(Configured::new(config, options.resumption))
 }
 
 /// RFC 7301 section 3.1: a name has one length byte and is not empty.

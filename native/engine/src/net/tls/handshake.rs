@@ -39,11 +39,11 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Gets the configuration for `options`, and the name by which the peer at `host` has to be known.
-    pub async fn prepare(host: &str, options: &TlsOptions) -> Result<Self, TlsConfigError> {
+    /// Gets the configuration for `options` with the sessions of `port`, and the name by which the peer at `host` has to be known.
+    pub async fn prepare(host: &str, port: u16, options: &TlsOptions) -> Result<Self, TlsConfigError> {
         Ok(Self {
             name: server_name(host, &options.server_name)?,
-            config: cache::client_config(options).await?,
+            config: cache::client_config(options).await?.for_port(port),
             required_protocol: options.required_protocol.clone(),
         })
     }

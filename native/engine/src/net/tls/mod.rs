@@ -17,6 +17,7 @@ pub mod options;
 mod pem;
 mod roots;
 pub mod server;
+mod sessions;
 mod verify;
 
 pub use error::{TlsConfigError, TlsError};
