@@ -75,8 +75,8 @@ other_terms_test() ->
         Check <- [fun ?F:response/1, fun ?F:trailers/1, fun(Fields) -> request(prepend(?GET, Fields)) end]].
 
 sizes_test() ->
-    ?assertEqual(0, ?F:size([])),
-    ?assertEqual(32 + 1 + 2 + 32, ?F:size([{<<"a">>, <<"bc">>}, {<<>>, <<>>}])).
+    ?assertEqual(0, ?F:list_size([])),
+    ?assertEqual(32 + 1 + 2 + 32, ?F:list_size([{<<"a">>, <<"bc">>}, {<<>>, <<>>}])).
 
 with(Name, Value) -> lists:keystore(Name, 1, ?GET, {Name, Value}).
 
