@@ -99,7 +99,7 @@ info_and_setopts(_Config) ->
 
 %% It starts the engine's threads.
 first_stream_of_a_node(_Config) ->
-    least_of(?TRIES, fun() ->
+    call_times:least_of(fun() ->
         {ok, Peer, _Node} = peer:start_link(#{connection => standard_io, args => ["-pa" | code:get_path()]}),
         Times = peer:call(Peer, ?MODULE, first_stream, [], 60000),
         peer:stop(Peer),
@@ -108,25 +108,25 @@ first_stream_of_a_node(_Config) ->
 
 first_stream() ->
     h2_case:start(),
-    measured(fun() ->
+    call_times:measured(fun() ->
         {Stream, _} = h2_case:open(),
         ok = hackney_native:h2_close(Stream)
     end).
 
 many_certificates(_Config) ->
     Certificates = lists:duplicate(5000, binary:copy(<<0>>, 1500)),
-    bounded(fun() ->
+    call_times:bounded(fun() ->
         Options = [{ssl_options, [{cacerts, Certificates}]}],
         {error, {options, _}} = hackney_native:h2_open(<<"https://localhost:1">>, Options)
     end).
 
 many_header_fields(_Config) ->
-    bounded(fun() ->
+    call_times:bounded(fun() ->
         {error, econnrefused} = hackney_native:h2_open(url(h2_case:refused_port()), fields(20000), [{insecure, true}])
     end).
 
 many_trailers(_Config) ->
-    bounded(fun() ->
+    call_times:bounded(fun() ->
         {Stream, _} = h2_case:open(),
         ok = hackney_native:h2_send_trailers(Stream, fields(20000)),
         ok = hackney_native:h2_close(Stream)
@@ -135,7 +135,7 @@ many_trailers(_Config) ->
 many_fields_received(_Config) ->
     Size = 1000000,
     Fields = [{<<":status">>, <<"200">>} | lists:duplicate(20000, {<<"a">>, <<>>})],
-    bounded(fun() ->
+    call_times:bounded(fun() ->
         {Stream, Conn} = h2_case:open([{max_frame_size, Size}, {max_header_list_size, Size}]),
         [ok] = raw_peer:run(Conn, [{headers, 1, Fields}]),
         {response, 200, Received} = h2_case:recv(Stream),
@@ -146,7 +146,7 @@ many_fields_received(_Config) ->
 %% A conversation while the peer sends frames of one byte each: a call that drives the connection meets a socket full of them.
 short_frames_received(_Config) ->
     Count = 200000,
-    bounded(fun() ->
+    call_times:bounded(fun() ->
         {Stream, Conn} = h2_case:open(),
         h2_case:respond(Conn),
         {response, 200, []} = h2_case:recv(Stream),
@@ -168,7 +168,7 @@ converse(Stream, Left) ->
 %% Nor do they take much more memory than the bytes they carry, in a stream that nobody reads.
 short_frames_unread(_Config) ->
     Count = 1000000,
-    bounded(fun() ->
+    call_times:bounded(fun() ->
         {Stream, Conn} = h2_case:open([{active, once}]),
         h2_case:respond(Conn),
         {response, 200, []} = h2_case:active(Stream),
@@ -191,7 +191,7 @@ short_frames(Count) -> binary:copy(<<1:24, 0, 0, 1:32, "x">>, Count).
 none_under_load(_Config) ->
     Server = embedded_server:start(),
     Seconds = list_to_integer(os:getenv("SCHEDULER_SECONDS", "6")),
-    try least_of(?TRIES, fun() -> measured(fun() -> nif_load:run(Server, Seconds) end) end)
+    try call_times:least_of(fun() -> call_times:measured(fun() -> nif_load:run(Server, Seconds) end) end)
     after embedded_server:stop(Server)
     end.
 
@@ -199,7 +199,7 @@ none_under_load(_Config) ->
 shared_connection_under_load(_Config) ->
     Server = embedded_server:start(),
     Trust = [{ssl_options, [{cacertfile, embedded_server:ca_file(Server)}]}],
-    try bounded(fun() ->
+    try call_times:bounded(fun() ->
             {ok, Conn} = hackney_native:h2_connect(embedded_server:url(Server, "/"), Trust),
             Target = fun() -> {Conn, <<"/echo">>} end,
             Guests = h2_case:concurrently(fun() -> guests(Conn, 1000) end),
@@ -223,7 +223,7 @@ guests(Conn, Left) ->
 %% What concerns them all at once, in the moment in which somebody drives the connection from a call: places for all that wait, a
 %% change of all windows, GOAWAY, the connection's end in three ways.
 events_of_many_streams(_Config) ->
-    bounded(fun() -> [many_streams(End) || End <- [fun(Conn, _) -> hackney_native_h2_connection:close(Conn) end,
+    call_times:bounded(fun() -> [many_streams(End) || End <- [fun(Conn, _) -> hackney_native_h2_connection:close(Conn) end,
                                                    fun(Conn, _) -> unlink(Conn), exit(Conn, kill) end,
                                                    fun(_, Wire) -> raw_peer:run(Wire, [{goaway, 1, no_error}, abort]) end]]
             end).
@@ -281,41 +281,6 @@ fields(Count) ->
     [{<<"x-", (integer_to_binary(N))/binary>>, <<"v">>} || N <- lists:seq(1, Count)].
 
 url(Port) -> iolist_to_binary(["https://127.0.0.1:", integer_to_list(Port)]).
-
-bounded(Fun) -> least_of(?TRIES, fun() -> measured(Fun) end).
-
-%% A function that breaks the rule by what it is given breaks it every time; an interrupt, or a host that gives the virtual
-%% machine's core to another, meets now this one and now that.
-least_of(Tries, Measure) -> least_of(Tries, Measure, #{}).
-
-least_of(Left, Measure, Before) ->
-    #{normal := Normal} = Times = Measure(),
-    ct:pal("~ts", [table(Times)]),
-    Longest = maps:map(fun(Function, #{cpu := #{max := Max}}) -> min(Max, maps:get(Function, Before, Max)) end, Normal),
-    case maps:filter(fun(_Function, Max) -> Max >= ?LIMIT_US end, Longest) of
-        None when None =:= #{} -> ok;
-        _ when Left > 1 -> least_of(Left - 1, Measure, Longest);
-        Always -> ?assertEqual(#{}, Always)
-    end.
-
-measured(Fun) ->
-    ok = hackney_native:nif_times(start),
-    Fun(),
-    ok = hackney_native:nif_times(stop),
-    {ok, Times} = hackney_native:nif_times(),
-    Times.
-
-table(#{normal := Normal, dirty := Dirty}) ->
-    [io_lib:format("~-20s ~9s ~28s ~28s~n", ["us", "calls", "CPU p50, p99, max", "wall p50, p99, max"]),
-     [row(Name, Times) || {Name, Times} <- lists:sort(maps:to_list(Normal))],
-     "on dirty schedulers\n",
-     [row(Name, Times) || {Name, Times} <- lists:sort(maps:to_list(Dirty))]].
-
-row(Name, #{calls := Calls, cpu := Cpu, wall := Wall}) ->
-    io_lib:format("~-20s ~9b ~s ~s~n", [Name, Calls, percentiles(Cpu), percentiles(Wall)]).
-
-percentiles(#{p50 := P50, p99 := P99, max := Max}) ->
-    io_lib:format("~8.1f ~9.1f ~9.1f", [P50, P99, Max]).
 
 %% 4 MiB in and 50 MiB out that nobody takes.
 full_both_ways() ->

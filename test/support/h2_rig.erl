@@ -288,8 +288,11 @@ end_our_side() ->
 
 read_to_the_end() -> read_on(fun read_to_the_end/0).
 
-read_on(Next) ->
-    #rig{corrupted = Corrupted, flow_control = FlowControl} = rig(),
+read_on(Next) -> read_on(Next, ?DEADLINE div ?SHORT).
+
+%% Where a record may come to harm at any time, the wait is a short one, and another while nothing has: what trickles is late.
+read_on(Next, Tries) ->
+    #rig{corrupted = Corrupted, flow_control = FlowControl, connection = Connection} = rig(),
     Timeout = case Corrupted of true -> ?SHORT; false -> ?DEADLINE end,
     Seen = #{result := Result} = recv(Timeout),
     Event = {recv, [Timeout], Seen},
@@ -297,6 +300,11 @@ read_on(Next) ->
         {ok, done} -> [Event, {recv, [0], recv(0)}];
         {ok, _} when FlowControl =:= manual -> [Event, {consume, [all], consume(all)} | Next()];
         {ok, _} -> [Event | Next()];
+        {error, timeout} when Corrupted, Tries > 1 ->
+            case fault_proxy:harmed(Connection) of
+                true -> [Event];
+                false -> [Event | read_on(Next, Tries - 1)]
+            end;
         {error, _} -> [Event]
     end.
 
