@@ -155,7 +155,7 @@ fn end_with<'a>(env: Env<'a>, pid: LocalPid, trailers: Term<'a>) -> NifResult<Te
     let Some(stream) = find(env, &pid) else {
         return Ok(gone(env));
     };
-    let trailers = headers::decode(&headers::pairs(trailers)?).map_err(|_| rustler::Error::BadArg)?;
+    let trailers = headers::decode(trailers)?;
     Ok(match stream.send_trailers(trailers) {
         Ok(()) => atoms::ok().encode(env),
         Err(failure) => error(env, errors::send_error(&failure)),

@@ -147,7 +147,7 @@ fn ask<'a>(env: Env<'a>, pid: LocalPid, request: Term<'a>, reference: Term<'a>) 
         return Ok(error(env, atoms::goaway_sent()));
     }
     let term: RequestTerm<'_> = request.decode()?;
-    let fields = headers::decode(&headers::pairs(term.headers)?).map_err(|_| rustler::Error::BadArg)?;
+    let fields = headers::decode(term.headers)?;
     let handler: Option<LocalPid> = term.handler.decode().ok();
     let caller = env.pid();
     let events = Events::new(room.clone(), handler);
@@ -201,7 +201,7 @@ fn ask<'a>(env: Env<'a>, pid: LocalPid, request: Term<'a>, reference: Term<'a>) 
 fn response(status: u16, fields: Term<'_>) -> NifResult<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).map_err(|_| rustler::Error::BadArg)?;
-    *response.headers_mut() = headers::decode(&headers::pairs(fields)?).map_err(|_| rustler::Error::BadArg)?;
+    *response.headers_mut() = headers::decode(fields)?;
     Ok(response)
 }
 
@@ -382,7 +382,7 @@ fn h2_send_many_trailers<'a>(env: Env<'a>, pid: LocalPid, id: u32, trailers: Ter
 
 fn end<'a>(env: Env<'a>, pid: LocalPid, id: u32, trailers: Term<'a>) -> NifResult<Term<'a>> {
     on_stream(env, &pid, id, |stream, client| {
-        let trailers = headers::decode(&headers::pairs(trailers)?).map_err(|_| rustler::Error::BadArg)?;
+        let trailers = headers::decode(trailers)?;
         if events(&stream).is_some_and(Events::is_tunnel) {
             return Ok(error(env, atoms::tunnel_no_trailers()));
         }

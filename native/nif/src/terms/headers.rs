@@ -1,7 +1,7 @@
 //! `[{Name :: binary(), Value :: binary()}]`.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use rustler::{Binary, Encoder, Env, NifResult, Term};
+use rustler::{Binary, Encoder, Env, Error, NifResult, Term};
 
 use super::message::binary;
 
@@ -14,19 +14,14 @@ pub(crate) fn encode<'a>(env: Env<'a>, fields: &HeaderMap) -> Term<'a> {
     pairs.encode(env)
 }
 
-/// A header list to send; the name at fault when HTTP does not allow it.
-pub(crate) fn decode(pairs: &[(Binary<'_>, Binary<'_>)]) -> Result<HeaderMap, Vec<u8>> {
+/// A header list to send: a list of binary pairs, as HTTP allows them.
+pub(crate) fn decode(term: Term<'_>) -> NifResult<HeaderMap> {
+    let pairs: Vec<(Binary<'_>, Binary<'_>)> = term.decode()?;
     let mut fields = HeaderMap::with_capacity(pairs.len());
-    for (name, value) in pairs {
-        let fault = |_| name.as_slice().to_vec();
-        let key = HeaderName::from_bytes(name.as_slice()).map_err(|e| fault(e.into()))?;
-        let value = HeaderValue::from_bytes(value.as_slice()).map_err(|e| fault(http::Error::from(e)))?;
-        fields.try_append(key, value).map_err(|e| fault(http::Error::from(e)))?;
+    for (name, value) in &pairs {
+        let name = HeaderName::from_bytes(name.as_slice()).map_err(|_| Error::BadArg)?;
+        let value = HeaderValue::from_bytes(value.as_slice()).map_err(|_| Error::BadArg)?;
+        fields.try_append(name, value).map_err(|_| Error::BadArg)?;
     }
     Ok(fields)
-}
-
-/// A list of binary pairs.
-pub(crate) fn pairs(term: Term<'_>) -> NifResult<Vec<(Binary<'_>, Binary<'_>)>> {
-    term.decode()
 }

@@ -192,7 +192,7 @@ fn bytes(list: &[Binary<'_>]) -> Vec<Vec<u8>> {
 /// Reads a stream's options.
 pub(crate) fn decode(term: Term<'_>) -> NifResult<(Target, StreamOptions)> {
     let options: StreamTerm<'_> = term.decode()?;
-    let fields = headers::decode(&headers::pairs(options.headers)?).map_err(|_| rustler::Error::BadArg)?;
+    let fields = headers::decode(options.headers)?;
     let own_connection = term.map_get(atoms::host()).is_ok();
     let target = Target {
         request: RequestHead {
