@@ -583,7 +583,7 @@ init(Init) ->
 
 init_as({dial, Owner, Engine, ConnectTimeout}) ->
     link(Owner),
-    case hackney_native_nif:client_new(post_to(Owner), Engine, hackney_native_options:worker_threads()) of
+    case hackney_native_nif:client_new(hackney_native_remote:post_to(Owner), Engine, hackney_native_options:worker_threads()) of
         ok ->
             {ok, idle, #data{owner = Owner, monitor = erlang:monitor(process, Owner), connect_timeout = ConnectTimeout,
                              settings = hackney_native_h2_settings:ours(client, Engine)}};
@@ -628,7 +628,7 @@ idle({call, From}, {connect, Timeout0}, #data{connect_timeout = Default} = Data0
 idle({call, From}, activate, #data{socket = undefined}) ->
     {keep_state_and_data, [{reply, From, ok}]};
 idle({call, From}, activate, #data{socket = {Mode, Socket, Engine}, owner = Owner} = Data) ->
-    case hackney_native_h2_socket:adopt(Mode, Socket, post_to(Owner), Engine) of
+    case hackney_native_h2_socket:adopt(Mode, Socket, hackney_native_remote:post_to(Owner), Engine) of
         ok -> {keep_state, Data#data{socket = undefined}, [{reply, From, ok}]};
         {error, Reason} = Error ->
             tell_all({closed, {closed, Reason}}, Data),
@@ -782,12 +782,9 @@ orphaned(Reason, #data{owner = Owner} = Data) ->
     tell_all({closed, Closed}, Data),
     {stop, normal}.
 
-post_to(Owner) when is_pid(Owner), node(Owner) =:= node() -> Owner;
-post_to(_) -> self().
-
 hand_over(Owner, #data{owner = Owner} = Data) ->
     Data;
 hand_over(NewOwner, #data{owner = OldOwner, monitor = OldMonitor} = Data) ->
-    _ = hackney_native_nif:h2_set_owner(post_to(NewOwner)),
+    _ = hackney_native_nif:h2_set_owner(hackney_native_remote:post_to(NewOwner)),
     {NewOwner, Monitor} = hackney_native_remote:change_owner(OldOwner, OldMonitor, NewOwner),
     Data#data{owner = NewOwner, monitor = Monitor}.

@@ -406,7 +406,7 @@ callback_mode() ->
 init({Owner, Engine, ConnectTimeout, Connection}) ->
     process_flag(trap_exit, true),
     link(Owner),
-    case new(post_to(Owner), Engine) of
+    case new(hackney_native_remote:post_to(Owner), Engine) of
         ok ->
             Monitor = erlang:monitor(process, Owner),
             {ok, idle, #data{owner = Owner, monitor = Monitor, connect_timeout = ConnectTimeout, connection = Connection}};
@@ -537,13 +537,9 @@ relay(Message, Owner) when element(1, Message) =:= hackney_h2;
 relay(_, _) ->
     keep_state_and_data.
 
-%% Whom the engine posts to: for an owner on another node this process, which relays.
-post_to(Owner) when node(Owner) =:= node() -> Owner;
-post_to(_Owner) -> self().
-
 hand_over(Owner, #data{owner = Owner} = Data) ->
     Data;
 hand_over(NewOwner, #data{owner = OldOwner, monitor = OldMonitor} = Data) ->
-    _ = hackney_native_nif:set_owner(self(), post_to(NewOwner)),
+    _ = hackney_native_nif:set_owner(self(), hackney_native_remote:post_to(NewOwner)),
     {NewOwner, Monitor} = hackney_native_remote:change_owner(OldOwner, OldMonitor, NewOwner),
     Data#data{owner = NewOwner, monitor = Monitor}.

@@ -1,7 +1,7 @@
 %% @private Calls to the process of a stream or connection, which may be gone or on another node, and the change of its owner.
 -module(hackney_native_remote).
 
--export([call/4, statem_call/2, statem_call/3, change_owner/3]).
+-export([call/4, statem_call/2, statem_call/3, post_to/1, change_owner/3]).
 
 %% @doc Applies a function on the node of a process. What it raises is raised here.
 -spec call(pid(), module(), atom(), [term()]) -> term().
@@ -35,6 +35,12 @@ statem_call(Pid, Request, Timeout) ->
                 _ -> {error, closed}
             end
     end.
+
+%% @doc To whom the engine posts what is an owner's: the owner, or, as it posts on this node only, the calling process, which passes on what
+%% an owner elsewhere is to have.
+-spec post_to(Owner :: pid() | undefined) -> pid().
+post_to(Owner) when is_pid(Owner), node(Owner) =:= node() -> Owner;
+post_to(_) -> self().
 
 %% @doc Moves link and monitor of the calling process from one owner to the next.
 -spec change_owner(pid(), reference(), pid()) -> {pid(), reference()}.
