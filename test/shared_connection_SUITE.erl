@@ -8,7 +8,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -import(shared_case, [connect/0, connect/2, connect_to/2, owned/0, open/2, opened/2, opened/3, respond/2, goes_on/3,
-                      read/2, streams/1, in_line/1]).
+                      read/2, streams/1, in_line/2]).
 -import(h2_case, [recv/1, drain/1, active/1, silent/1, gone/1, until/1, concurrently/1, result/1]).
 
 -define(MIB, 1048576).
@@ -581,7 +581,7 @@ application_stop(_Config) ->
         {Active, _} = opened(Conn, Wire, [{active, true}]),
         {Small, SmallWire} = connect(#{settings => [{max_concurrent_streams, 0}]}, []),
         Waiting = concurrently(fun() -> open(Small, []) end),
-        until(fun() -> in_line(Waiting) end),
+        in_line(Small, 1),
         ok = application:stop(hackney_native),
         [?assertEqual({error, closed}, recv(S)) || S <- Passive],
         ?assertEqual({closed, closed}, active(Active)),

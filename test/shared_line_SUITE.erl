@@ -7,7 +7,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -import(shared_case, [connect/0, connect/2, open/2, opened/2, opened/3, respond/2, goes_on/3, read/2, streams/1,
-                      in_line/1]).
+                      in_line/2]).
 -import(h2_case, [recv/1, drain/1, active/1, silent/1, gone/1, until/1, concurrently/1, result/1]).
 
 -define(DEADLINE, 10000).
@@ -36,7 +36,7 @@ wait_in_order(_Config) ->
     {First, 1} = opened(Conn, Wire),
     Tasks = [begin
                  Task = concurrently(fun() -> open_and_tell(Conn, N) end),
-                 until(fun() -> in_line(Task) end),
+                 in_line(Conn, N),
                  Task
              end || N <- [1, 2, 3]],
     ok = raw_peer:barrier(Wire),
@@ -58,7 +58,7 @@ places_added(_Config) ->
     {Conn, Wire} = connect(#{settings => [{max_concurrent_streams, 1}]}, []),
     {_, 1} = opened(Conn, Wire),
     Tasks = [concurrently(fun() -> {ok, S} = open(Conn, []), hackney_native:h2_info(S) end) || _ <- lists:seq(1, 5)],
-    [until(fun() -> in_line(Task) end) || Task <- Tasks],
+    in_line(Conn, 5),
     [ok] = raw_peer:run(Wire, [{settings, [{max_concurrent_streams, 6}]}]),
     Ids = [begin {ok, #{stream_id := Id}} = result(Task), Id end || Task <- Tasks],
     ?assertEqual([3, 5, 7, 9, 11], lists:sort(Ids)).
@@ -70,7 +70,7 @@ places_taken_away(_Config) ->
     [ok, _] = raw_peer:run(Wire, [{settings, [{max_concurrent_streams, 1}]}, {expect, #{type => settings, flags => [ack]}}]),
     until(fun() -> {ok, #{max_streams := Max}} = hackney_native:h2_info(Conn), Max =:= 1 end),
     Task = concurrently(fun() -> open_and_tell(Conn, 1) end),
-    until(fun() -> in_line(Task) end),
+    in_line(Conn, 1),
     [begin
          ok = hackney_native:h2_close(S),
          #{code := cancel} = raw_peer:expect(Wire, #{type => rst_stream, stream => Id}),
@@ -85,7 +85,7 @@ places_taken_away(_Config) ->
 no_places(_Config) ->
     {Conn, Wire} = connect(#{settings => [{max_concurrent_streams, 0}]}, []),
     Task = concurrently(fun() -> open_and_tell(Conn, 1) end),
-    until(fun() -> in_line(Task) end),
+    in_line(Conn, 1),
     ok = raw_peer:barrier(Wire),
     [ok] = raw_peer:run(Wire, [{settings, [{max_concurrent_streams, 1}]}]),
     #{stream := 1} = raw_peer:expect(Wire, headers),
@@ -96,7 +96,7 @@ deadline_in_line(_Config) ->
     {Conn, Wire} = connect(#{settings => [{max_concurrent_streams, 1}]}, []),
     {First, 1} = opened(Conn, Wire),
     Patient = concurrently(fun() -> {ok, S} = open(Conn, []), hackney_native:h2_info(S) end),
-    until(fun() -> in_line(Patient) end),
+    in_line(Conn, 1),
     process_flag(trap_exit, true),
     [?assertEqual({error, connect_timeout}, open(Conn, [{connect_timeout, Ms}])) || Ms <- [0, 1, 50]],
     ok = hackney_native:h2_close(First),
@@ -108,7 +108,7 @@ owner_dies_in_line(_Config) ->
     {First, 1} = opened(Conn, Wire),
     {ok, #{streams := Before}} = hackney_native:memory(),
     {Owner, _} = Task = concurrently(fun() -> open(Conn, []) end),
-    until(fun() -> in_line(Task) end),
+    in_line(Conn, 1),
     exit(Owner, kill),
     until(fun() -> {ok, #{streams := N}} = hackney_native:memory(), N =< Before end),
     ok = hackney_native:h2_close(First),
@@ -121,7 +121,7 @@ closed_in_line(_Config) ->
     {_, 1} = opened(Conn, Wire),
     {ok, Waiting} = hackney_native_h2_stream:start_link(#{connection => Conn}),
     Task = concurrently(fun() -> hackney_native_h2_stream:connect(Waiting) end),
-    until(fun() -> in_line(Task) end),
+    in_line(Conn, 1),
     ok = hackney_native:h2_close(Waiting),
     ?assertEqual({error, closed}, result(Task)),
     gone(Waiting).
@@ -131,7 +131,7 @@ connection_closed_with_a_line(_Config) ->
          {Conn, Wire} = connect(#{settings => [{max_concurrent_streams, 1}]}, []),
          {_, 1} = opened(Conn, Wire),
          Tasks = [concurrently(fun() -> open(Conn, []) end) || _ <- lists:seq(1, 10)],
-         [until(fun() -> in_line(Task) end) || Task <- Tasks],
+         in_line(Conn, 10),
          End(Conn, Wire),
          [?assertMatch({error, Reason} when Reason =:= closed; Reason =:= {closed, econnreset}, result(Task)) || Task <- Tasks]
      end || End <- [fun(Conn, _) -> hackney_native_h2_connection:close(Conn) end,
@@ -144,7 +144,7 @@ a_long_line_at_once(_Config) ->
     {First, 1} = opened(Conn, Wire),
     Tasks = [concurrently(fun() -> {ok, S} = open(Conn, [{connect_timeout, 60000}]), hackney_native:h2_info(S) end)
              || _ <- lists:seq(1, 1000)],
-    [until(fun() -> in_line(Task) end) || Task <- Tasks],
+    in_line(Conn, 1000),
     [ok] = raw_peer:run(Wire, [{settings, [{max_concurrent_streams, 10000}]}]),
     Ids = [begin {ok, #{stream_id := Id}} = result(Task), Id end || Task <- Tasks],
     ?assertEqual(lists:seq(3, 2001, 2), lists:sort(Ids)),
@@ -196,7 +196,7 @@ goaway_with_a_line(_Config) ->
     {Conn, Wire} = connect(#{settings => [{max_concurrent_streams, 1}]}, []),
     {Served, 1} = opened(Conn, Wire),
     Tasks = [concurrently(fun() -> open(Conn, []) end) || _ <- lists:seq(1, 100)],
-    [until(fun() -> in_line(Task) end) || Task <- Tasks],
+    in_line(Conn, 100),
     [ok] = raw_peer:run(Wire, [{goaway, 1, no_error}]),
     [?assertEqual({error, unprocessed}, result(Task)) || Task <- Tasks],
     respond(Wire, 1),

@@ -2,7 +2,7 @@
 -module(shared_case).
 
 -export([connect/0, connect/2, connect_to/2, owned/0, open/2, opened/2, opened/3, respond/2, goes_on/3, read/2, streams/1,
-         in_line/1]).
+         in_line/2]).
 
 %% @doc A connection in cleartext, and the peer's end of it.
 -spec connect() -> {pid(), pid()}.
@@ -82,6 +82,10 @@ streams(Conn) ->
     {ok, #{streams := N}} = hackney_native:h2_info(Conn),
     N.
 
-%% @doc Whether a task waits for its stream, which waits for its place.
--spec in_line(h2_case:task()) -> boolean().
-in_line({Pid, _}) -> process_info(Pid, current_function) =:= {current_function, {gen, do_call, 4}}.
+%% @doc Waits until so many streams are in line for a place on the connection.
+-spec in_line(pid(), non_neg_integer()) -> ok.
+in_line(Conn, N) ->
+    h2_case:until(fun() ->
+        {ok, #{waiting := Waiting}} = hackney_native:h2_info(Conn),
+        Waiting =:= N
+    end).
