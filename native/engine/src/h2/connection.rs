@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::admission::Admissions;
 use super::baton::{Baton, LetGo};
+use super::crowd::Crowd;
 use super::errand::Errand;
 use super::facts::{Ending, Facts};
 use super::info::Endpoints;
@@ -103,6 +104,7 @@ pub(crate) struct Connection<O: Outlet> {
     pub(super) serves: bool,
     /// Driven by its task only: a server's writes the answers to many requests at a time, see also [`super::Carrier`].
     by_task: bool,
+    crowd: Crowd,
     /// No stream is to be opened on it any more.
     retiring: AtomicBool,
     /// For who must not wait for the driver.
@@ -137,6 +139,8 @@ pub(super) struct Driver<O: Outlet> {
     pub(super) waker: Waker,
     /// The list that `ready` is swapped with, to keep its memory.
     spare: Vec<usize>,
+    /// Streams looked after in this round.
+    looked_after: usize,
 }
 
 impl<O: Outlet> Connection<O> {
@@ -163,6 +167,7 @@ impl<O: Outlet> Connection<O> {
             given_up: AtomicBool::new(false),
             serves,
             by_task: serves || carried,
+            crowd: Crowd::default(),
             retiring: AtomicBool::new(false),
             load: Load::default(),
             ending: AtomicBool::new(false),
@@ -184,6 +189,7 @@ impl<O: Outlet> Connection<O> {
             target_window: self.window.unwrap_or_default(),
             waker: Waker::from(self.clone()),
             spare: Vec::new(),
+            looked_after: 0,
         };
         if let Some((stream, request)) = only {
             driver.streams.reserve_exact(1);
@@ -319,7 +325,7 @@ impl<O: Outlet> Connection<O> {
     /// Drives the connection unless somebody does already, who then goes round once more. `Ready` when it is over, told to the
     /// task only.
     pub(super) fn drive(self: &Arc<Self>, place: Place) -> Poll<()> {
-        if place.is_inline() && self.by_task {
+        if place.is_inline() && (self.by_task || self.crowd.is_there()) {
             self.drive_soon();
             return Poll::Pending;
         }
@@ -456,6 +462,10 @@ impl<O: Outlet> Connection<O> {
         news |= self.heed_goaway(driver);
         news |= self.admit(driver, place);
         news |= self.pump_ready(driver, place);
+        let looked_after = std::mem::take(&mut driver.looked_after);
+        if place == Place::Task {
+            self.crowd.count(looked_after);
+        }
         self.widen(driver);
         self.note_load(driver);
         news
@@ -549,6 +559,7 @@ impl<O: Outlet> Connection<O> {
             self.ready.lock().splice(..0, keys.drain(place.streams()..));
             self.drive_soon();
         }
+        driver.looked_after += keys.len();
         for key in keys.drain(..) {
             let Some(pump) = driver.streams.get_mut(key) else {
                 continue;

@@ -10,6 +10,7 @@ mod client;
 mod connect;
 mod connection;
 mod credit;
+mod crowd;
 mod errand;
 mod exchange;
 mod facts;
