@@ -25,7 +25,7 @@ groups() ->
       [client_resets_the_stream, server_resets_the_stream, bad_requests, large_requests, authorities_are_handed_on, window_of_a_stream_is_kept, refused_request_is_decoded,
        late_frames_are_harmless]},
      {ends, [parallel],
-      [goaway_leaves_some_out, goaway_in_two_steps, goaway_with_an_error, ends_of_the_socket, tunnel_trailers, many_resets, many_pings]}].
+      [goaway_leaves_some_out, goaway_in_two_steps, goaway_with_an_error, ends_of_the_socket, the_process_hears_last, tunnel_trailers, many_resets, many_pings]}].
 
 init_per_suite(Config) -> h2_case:start(), Config.
 end_per_suite(_Config) -> ok.
@@ -325,6 +325,22 @@ goaway_with_an_error(_Config) ->
     ?assert(Why =:= closed orelse element(1, Why) =:= closed orelse element(1, Why) =:= goaway),
     ?assertEqual([{goaway, A, internal_error}, {stream_reset, B, refused_stream}], lists:sort(lists:droplast(Events))),
     silent(Conn).
+
+%% The streams are gone with the connection, which its process does not know yet: that is no mistake in the use of a stream.
+the_process_hears_last(_Config) ->
+    {Conn, Far} = connect(),
+    1 = asked(Conn, Far, #{end_stream => false}),
+    ok = sys:suspend(Conn),
+    [ok] = raw_peer:run(Far, [close]),
+    until(fun() -> {ok, #{streams := Streams}} = hackney_native:h2_info(Conn), Streams =:= 0 end),
+    Calls = [concurrently(Call) || Call <- [fun() -> ?C:send_data(Conn, 1, <<"x">>) end,
+                                            fun() -> ?C:send_trailers(Conn, 1, []) end,
+                                            fun() -> ?C:cancel_stream(Conn, 1) end]],
+    %% The engine has answered: they ask the process.
+    until(fun() -> lists:all(fun({Pid, _}) -> lists:member(process_info(Pid, status), [undefined, {status, waiting}]) end, Calls) end),
+    ok = sys:resume(Conn),
+    [?assertEqual({error, closed}, result(Call)) || Call <- Calls],
+    gone(Conn).
 
 ends_of_the_socket(_Config) ->
     [begin

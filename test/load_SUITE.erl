@@ -5,7 +5,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, groups/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, suite/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2]).
 -export([many_streams/1]).
 -export([idle/1, reading_files/1, looking_up/1, connecting/1, in_handshake/1, before_settings/1, connected/1, active/1, half_closed/1,
          half_closed_by_the_peer/1, sender_waits/1, socket_full/1, reader_waits/1, unread_end/1, draining/1]).

@@ -107,7 +107,7 @@ owner_dies_in_line(_Config) ->
     {Conn, Wire} = connect(#{settings => [{max_concurrent_streams, 1}]}, []),
     {First, 1} = opened(Conn, Wire),
     {ok, #{streams := Before}} = hackney_native:memory(),
-    {Owner, _} = Task = concurrently(fun() -> open(Conn, []) end),
+    {Owner, _} = concurrently(fun() -> open(Conn, []) end),
     in_line(Conn, 1),
     exit(Owner, kill),
     until(fun() -> {ok, #{streams := N}} = hackney_native:memory(), N =< Before end),

@@ -65,6 +65,8 @@ fn on_stream<'a>(
     };
     match room.find(id) {
         Ok(stream) => work(stream, &client),
+        // It is over because the connection is, whose process has yet to hear of it.
+        Err(NoStream::Over) if client.is_ending() => Ok(gone(env)),
         Err(why) => Ok(no_stream(env, why)),
     }
 }

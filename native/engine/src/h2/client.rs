@@ -313,6 +313,12 @@ impl<O: Outlet> Client<O> {
         self.connection.get()
     }
 
+    /// It ends, or has ended, and its streams with it.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.connection.get().is_some_and(|connection| connection.is_ending())
+    }
+
     /// What is known of it, once it is connected.
     pub fn info(&self) -> Option<ClientInfo> {
         let connection = self.connection.get()?;
