@@ -1,14 +1,14 @@
 %%% @doc Streams of all kinds at work in one node, each with an owner of its own, and what their owners
-%%% hear at the end. The counterpart is `h2-server'.
+%%% hear at the end. The counterpart is `h2-server', and for `served' a server in the node itself.
 -module(traffic).
 
--export([start/1, start/2, kinds/0, living/1, moves/1, ends/1, exchange/1]).
+-export([start/1, start/2, kinds/0, streams/1, living/1, moves/1, ends/1, exchange/1]).
 -export_type([traffic/0, target/0, kind/0]).
 
 -opaque traffic() :: pid().
 -type target() :: #{url := string(), ca_file := file:filename()}.
 -type kind() :: ping_pong | active | active_once | active_n | upload | upload_in_pieces | churn
-              | blocked_sender | waiting_reader | opening.
+              | blocked_sender | waiting_reader | opening | shared | events | served.
 
 -define(READY_TIMEOUT, 30000).
 -define(MOVE_TIMEOUT, 10000).
@@ -19,7 +19,14 @@
 -spec kinds() -> [{kind(), pos_integer()}].
 kinds() ->
     [{ping_pong, 8}, {active, 3}, {active_once, 3}, {active_n, 2}, {upload, 2}, {upload_in_pieces, 2}, {churn, 4},
-     {blocked_sender, 6}, {waiting_reader, 6}, {opening, 4}].
+     {blocked_sender, 6}, {waiting_reader, 6}, {opening, 4}, {shared, 3}, {events, 3}, {served, 3}].
+
+%% @doc The streams, at most, that an owner of this kind has.
+-spec streams(kind()) -> pos_integer().
+streams(shared) -> 2;
+%% Its server's too.
+streams(served) -> 2;
+streams(_) -> 1.
 
 %% @doc Starts all kinds; returns when each owner is where its kind wants it.
 -spec start(target()) -> traffic().
@@ -166,7 +173,66 @@ run(opening, _Target, Self) ->
         receive never -> ok end
     end),
     {error, Reason} = hackney_native:h2_open(lists:concat(["https://127.0.0.1:", Port]), [{connect_timeout, infinity}]),
-    Reason.
+    Reason;
+%% Several streams on one connection, one of them waiting for ever.
+run(shared, Target, Self) ->
+    {ok, Conn} = hackney_native:h2_connect(maps:get(url, Target), tls(Target)),
+    {ok, _Idle} = hackney_native:h2_open(post, {Conn, <<"/hang">>}, [], []),
+    {ok, Stream} = hackney_native:h2_open(post, {Conn, <<"/echo">>}, [], []),
+    ok = hackney_native:h2_send(Stream, <<"first">>),
+    {ok, {response, 200, _}} = hackney_native:h2_recv(Stream),
+    ping_pong(Stream, Self, <<"first">>);
+run(events, #{url := Url, ca_file := CaFile}, Self) ->
+    #{host := Host, port := Port} = uri_string:parse(Url),
+    {ok, Conn} = hackney_native_h2:connect(Host, Port, #{ssl_opts => [{cacertfile, CaFile}]}),
+    echoes(Conn, echo(Conn), Self);
+%% Both ends of it are the library's.
+run(served, _Target, Self) ->
+    {ok, Server} = hackney_native_h2:start_server(0, #{transport => tcp, handler => fun echo_back/5}),
+    {ok, Conn} = hackney_native_h2:connect("127.0.0.1", hackney_native_h2:server_port(Server), #{transport => tcp}),
+    echoes(Conn, echo(Conn), Self).
+
+%% A stream whose body comes back.
+echo(Conn) ->
+    {ok, Id} = hackney_native_h2:request(Conn, [{<<":method">>, <<"POST">>}, {<<":path">>, <<"/echo">>}, {<<":scheme">>, <<"https">>},
+                                                {<<":authority">>, <<"localhost">>}], #{end_stream => false}),
+    receive {h2, Conn, {response, Id, 200, _}} -> Id end.
+
+echoes(Conn, Id, Self) ->
+    Data = binary:copy(<<"e">>, 1 + rand:uniform(4000)),
+    case hackney_native_h2:send_data(Conn, Id, Data, false) of
+        ok -> echoed(Conn, Id, Self, byte_size(Data));
+        {error, Reason} -> Reason
+    end.
+
+echoed(Conn, Id, Self, 0) ->
+    step(Self),
+    echoes(Conn, Id, Self);
+echoed(Conn, Id, Self, Left) ->
+    receive
+        {h2, Conn, {data, Id, Data, false}} -> echoed(Conn, Id, Self, Left - byte_size(Data));
+        {h2, Conn, {closed, Reason}} -> Reason
+    end.
+
+echo_back(Conn, Id, _Method, _Path, _Headers) ->
+    ok = hackney_native_h2:send_response(Conn, Id, 200, []),
+    Before = case hackney_native_h2:set_stream_handler(Conn, Id, self()) of
+                 ok -> [];
+                 {ok, Chunks} -> Chunks
+             end,
+    _ = [ok = hackney_native_h2:send_data(Conn, Id, Data, End) || {Data, End} <- Before],
+    echo_back(Conn, Id).
+
+echo_back(Conn, Id) ->
+    receive
+        {h2, Conn, {data, Id, Data, End}} ->
+            case hackney_native_h2:send_data(Conn, Id, Data, End) of
+                ok -> echo_back(Conn, Id);
+                {error, _} -> ok
+            end;
+        {h2, Conn, _} ->
+            ok
+    end.
 
 ping_pong(Stream, Self, Sent) ->
     case read(Stream, byte_size(Sent)) of
@@ -234,8 +300,8 @@ churn(Target, Self) ->
 
 %% @doc Opens a stream, reads an answer from it to its end, and closes it.
 -spec exchange(target()) -> ok | {error, term()}.
-exchange(#{url := Url, ca_file := CaFile}) ->
-    case hackney_native:h2_open(Url ++ "/hello", [{ssl_options, [{cacertfile, CaFile}]}]) of
+exchange(#{url := Url} = Target) ->
+    case hackney_native:h2_open(Url ++ "/hello", tls(Target)) of
         {ok, Stream} ->
             Result = read_all(Stream),
             ok = hackney_native:h2_close(Stream),
@@ -254,9 +320,11 @@ read_all(Stream) ->
 download(Target, Opts) ->
     open(Target, "/source?bytes=1000000000000", Opts).
 
-open(#{url := Url, ca_file := CaFile}, Path, Opts) ->
-    {ok, Stream} = hackney_native:h2_open(Url ++ Path, [{ssl_options, [{cacertfile, CaFile}]} | Opts]),
+open(#{url := Url} = Target, Path, Opts) ->
+    {ok, Stream} = hackney_native:h2_open(Url ++ Path, tls(Target) ++ Opts),
     Stream.
+
+tls(#{ca_file := CaFile}) -> [{ssl_options, [{cacertfile, CaFile}]}].
 
 %% The first time tells the boss too.
 step({Boss, Owner, Counter}) ->
