@@ -217,7 +217,7 @@ controlling_process(_, _) ->
 %% afterwards.
 -spec info(pid()) -> {ok, map()} | {error, term()}.
 info(Conn) ->
-    on(Conn, client_info, [Conn]).
+    hackney_native_remote:nif(Conn, client_info, [Conn]).
 
 %% @doc The peer's address.
 -spec peername(pid()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, term()}.
@@ -238,15 +238,7 @@ get_settings(Conn) ->
 %% number. The first 32 settings are kept.
 -spec get_peer_settings(pid()) -> map() | {error, term()}.
 get_peer_settings(Conn) ->
-    case on(Conn, h2_peer_settings, [Conn]) of
-        {ok, Settings} ->
-            hackney_native_h2_settings:from_peer(Settings);
-        {error, _} = Error ->
-            case ready(Conn, Error) of
-                {error, {not_ready, _}} -> hackney_native_h2_settings:from_peer([]);
-                Other -> Other
-            end
-    end.
+    hackney_native_h2_exchange:get_peer_settings(Conn).
 
 %% @doc `send_goaway(Conn, no_error)'.
 -spec send_goaway(pid()) -> ok | {error, term()}.
@@ -277,7 +269,7 @@ call(_, _) ->
     error(badarg).
 
 %%====================================================================
-%% API: streams. In the caller's process
+%% API: streams
 %%====================================================================
 
 %% @doc `send_request(Conn, Method, Path, Headers, true)'.
@@ -288,22 +280,8 @@ send_request(Conn, Method, Path, Headers) ->
 %% @doc Opens a stream with a request; with `EndStream' that is all of it. The first `host' field becomes `:authority'; without one
 %% it is the connection's own. Errors as in {@link send_request_headers/4}.
 -spec send_request(pid(), binary(), binary(), headers(), EndStream :: boolean()) -> {ok, stream_id()} | {error, term()}.
-send_request(Conn, Method, Path, Headers0, EndStream) when is_list(Headers0) ->
-    {Authority, Headers} = case lists:keyfind(<<"host">>, 1, Headers0) of
-                               {_, Host} -> {[{<<":authority">>, Host}],
-                                             [Field || {Name, _} = Field <- Headers0, Name =/= <<"host">>]};
-                               false -> {[], Headers0}
-                           end,
-    Pseudo = case Method of
-                 <<"CONNECT">> -> [{<<":method">>, Method} | Authority];
-                 _ -> [{<<":method">>, Method}, {<<":path">>, Path}, {<<":scheme">>, scheme(Conn)} | Authority]
-             end,
-    send_request_headers(Conn, Pseudo ++ Headers, EndStream);
-send_request(_, _, _, _, _) ->
-    error(badarg).
-
-%% The engine knows it better: by the connection.
-scheme(_Conn) -> <<"https">>.
+send_request(Conn, Method, Path, Headers, EndStream) ->
+    hackney_native_h2_exchange:send_request(Conn, Method, Path, Headers, EndStream).
 
 %% @doc `send_request_headers(Conn, Headers, EndStream, #{})'.
 -spec send_request_headers(pid(), headers(), EndStream :: boolean()) -> {ok, stream_id()} | {error, term()}.
@@ -318,105 +296,20 @@ send_request_headers(Conn, Headers, EndStream) ->
 %% `extended_connect_method', `extended_connect_disabled' (the peer takes no `:protocol'), `header_list_too_large' (for the peer),
 %% `max_streams_exceeded', `unprocessed' (the peer has said GOAWAY), `not_client', `{not_ready, idle}', `closed'.
 -spec send_request_headers(pid(), headers(), EndStream :: boolean(), request_options()) -> {ok, stream_id()} | {error, term()}.
-send_request_headers(Conn, Headers, EndStream, #{handler := Handler}) when is_pid(Conn), is_pid(Handler), node(Handler) =/= node(Conn),
-                                                                            is_list(Headers), is_boolean(EndStream) ->
-    {error, {badarg, {handler, Handler}}};
-send_request_headers(Conn, Headers, EndStream, Options) when is_pid(Conn), node(Conn) =/= node(), is_map(Options) ->
-    %% The answer may come as a message, to a process of that node.
-    hackney_native_remote:call(Conn, ?MODULE, send_request_headers, [Conn, Headers, EndStream, Options]);
-send_request_headers(Conn, Headers, EndStream, Options) when is_pid(Conn), is_boolean(EndStream), is_map(Options) ->
-    case hackney_native_h2_fields:request(Headers) of
-        {ok, Request} ->
-            case allowed(Conn, Request, Headers) of
-                ok -> ask(Conn, (maps:remove(scheme, Request))#{fin => EndStream}, Options);
-                {error, _} = Error -> Error
-            end;
-        {error, _} = Error ->
-            Error
-    end;
-send_request_headers(_, _, _, _) ->
-    error(badarg).
-
-%% What the peer's settings have to say about it.
-allowed(Conn, #{protocol := Protocol}, Headers) ->
-    case ready(Conn, on(Conn, h2_peer_settings, [Conn])) of
-        {ok, Settings} ->
-            case hackney_native_h2_settings:from_peer(Settings) of
-                #{enable_connect_protocol := 0} when Protocol =/= undefined ->
-                    {error, extended_connect_disabled};
-                #{max_header_list_size := Max} when is_integer(Max) ->
-                    case hackney_native_h2_fields:list_size(Headers) > Max of
-                        true -> {error, header_list_too_large};
-                        false -> ok
-                    end;
-                _ ->
-                    ok
-            end;
-        {error, _} = Error ->
-            Error
-    end.
-
-ask(Conn, Request0, Options) ->
-    Request = Request0#{handler => maps:get(handler, Options, undefined),
-                        defer => maps:get(defer, Options, false) =:= true,
-                        manual => maps:get(flow_control, Options, auto) =:= manual},
-    Ref = make_ref(),
-    Function = case hackney_native_weight:is_large(Request) of true -> h2_request_many; false -> h2_request end,
-    case on(Conn, Function, [Conn, Request, Ref]) of
-        %% Another thread is at work on the connection, which takes microseconds.
-        wait -> receive {hackney_native, Ref, Answer} -> refused(Answer) end;
-        Result -> refused(ready(Conn, Result))
-    end.
-
-refused({error, {badarg, {request, _}}}) -> {error, protocol_error};
-%% Another request was quicker.
-refused({error, connect_timeout}) -> {error, max_streams_exceeded};
-refused(Result) -> Result.
-
-%% The engine knows no connection before it is activated, and none that is over.
-ready(Conn, {error, Reason}) when Reason =:= not_connected; Reason =:= closed -> call(Conn, not_ready);
-ready(_Conn, Result) -> Result.
+send_request_headers(Conn, Headers, EndStream, Options) ->
+    hackney_native_h2_exchange:send_request_headers(Conn, Headers, EndStream, Options).
 
 %% @doc Answers a request: its header fields; a body, or trailers, are still to come, unless there can be none (status 204 and 304).
 %% A 1xx status goes ahead of the response. Errors: `unknown_stream', `stream_closed' (it is over), `invalid_stream_state' (answered
 %% already), `status_101_forbidden', `protocol_error', `not_server', `closed'.
 -spec send_response(pid(), stream_id(), 100..999, headers()) -> ok | {error, term()}.
-send_response(_Conn, _StreamId, 101, _Headers) ->
-    {error, status_101_forbidden};
-send_response(Conn, StreamId, Status, Headers) when is_integer(StreamId), is_integer(Status), Status >= 100, Status =< 999 ->
-    case hackney_native_h2_fields:response(Headers) of
-        ok ->
-            Function = case hackney_native_weight:is_large(Headers) of true -> h2_respond_many; false -> h2_respond end,
-            answered(Conn, on(Conn, Function, [Conn, StreamId, Status, Headers, Status =:= 204 orelse Status =:= 304]));
-        {error, _} = Error ->
-            Error
-    end;
-send_response(_, _, _, _) ->
-    error(badarg).
+send_response(Conn, StreamId, Status, Headers) ->
+    hackney_native_h2_exchange:send_response(Conn, StreamId, Status, Headers).
 
 %% @doc Answers a request at once and as a whole. Errors as in {@link send_response/4}.
 -spec respond(pid(), stream_id(), 200..999, headers(), iodata()) -> ok | {error, term()}.
-respond(Conn, StreamId, Status, Headers, Body) when is_integer(StreamId), is_integer(Status), Status >= 200, Status =< 999 ->
-    case hackney_native_h2_fields:response(Headers) of
-        ok when Status =:= 204; Status =:= 304 ->
-            answered(Conn, on(Conn, h2_respond, [Conn, StreamId, Status, Headers, true]));
-        ok ->
-            case payload(Body) of
-                {few, <<>>} ->
-                    answered(Conn, on(Conn, h2_respond, [Conn, StreamId, Status, Headers, true]));
-                {few, Payload} ->
-                    answered(Conn, on(Conn, h2_respond_with, [Conn, StreamId, Status, Headers, Payload]));
-                {many, _} ->
-                    answered(Conn, on(Conn, h2_respond_with, [Conn, StreamId, Status, Headers, iolist_to_binary(Body)]))
-            end;
-        {error, _} = Error ->
-            Error
-    end;
-respond(_, _, _, _, _) ->
-    error(badarg).
-
-answered(_Conn, {error, responded}) -> {error, invalid_stream_state};
-answered(Conn, Result) -> ready(Conn, Result).
+respond(Conn, StreamId, Status, Headers, Body) ->
+    hackney_native_h2_exchange:respond(Conn, StreamId, Status, Headers, Body).
 
 %% @doc `send_data(Conn, StreamId, Data, false)'.
 -spec send_data(pid(), stream_id(), iodata()) -> ok | {error, term()}.
@@ -427,84 +320,20 @@ send_data(Conn, StreamId, Data) ->
 %% peer's window; a larger piece is taken when nothing is queued), `invalid_stream_state' (our side has ended, the stream is over, or a
 %% server's response is still to be given), `unknown_stream', `closed'.
 -spec send_data(pid(), stream_id(), iodata(), EndStream :: boolean()) -> ok | {error, term()}.
-send_data(Conn, StreamId, Data, EndStream) when is_integer(StreamId), is_boolean(EndStream) ->
-    sent(Conn, case payload(Data) of
-             {few, Payload} -> on(Conn, h2_send_data, [Conn, StreamId, Payload, EndStream]);
-             {many, Payload} -> on(Conn, h2_send_many, [Conn, StreamId, Payload, EndStream])
-         end);
-send_data(_, _, _, _) ->
-    error(badarg).
+send_data(Conn, StreamId, Data, EndStream) ->
+    hackney_native_h2_exchange:send_data(Conn, StreamId, Data, EndStream).
 
 %% @doc `#{block => Timeout}' takes any amount and returns when all that the stream had queued has been sent: `ok', or
 %% `{error, timeout}' after so many milliseconds, with the data left in the queue, or `stream_reset', `stream_closed' or `closed' when
 %% the stream or connection ended first.
 -spec send_data(pid(), stream_id(), iodata(), EndStream :: boolean(), #{block => timeout() | undefined}) -> ok | {error, term()}.
-send_data(Conn, StreamId, Data, EndStream, Options) when is_map(Options) ->
-    case Options of
-        #{block := Timeout} when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0 ->
-            send_and_wait(Conn, StreamId, Data, EndStream, Timeout);
-        #{block := Other} when Other =/= undefined ->
-            {error, {badarg, {block, Other}}};
-        _ ->
-            send_data(Conn, StreamId, Data, EndStream)
-    end;
-send_data(_, _, _, _, _) ->
-    error(badarg).
-
-send_and_wait(Conn, StreamId, Data, EndStream, Timeout) when is_pid(Conn), node(Conn) =/= node() ->
-    hackney_native_remote:call(Conn, ?MODULE, send_data, [Conn, StreamId, Data, EndStream, #{block => Timeout}]);
-send_and_wait(Conn, StreamId, Data, EndStream, Timeout) when is_pid(Conn), is_integer(StreamId), is_boolean(EndStream) ->
-    Ref = make_ref(),
-    Payload = case payload(Data) of
-                  {few, Few} -> Few;
-                  {many, _} -> iolist_to_binary(Data)
-              end,
-    case hackney_native_nif:h2_send_and_wait(Conn, StreamId, Payload, EndStream, Ref) of
-        wait ->
-            receive
-                {hackney_native, Ref, Result} -> Result
-            after Timeout ->
-                case hackney_native_nif:h2_stop_waiting(Conn, StreamId) of
-                    true -> {error, timeout};
-                    %% It was told in this moment.
-                    _ -> receive {hackney_native, Ref, Result} -> Result after 1000 -> {error, timeout} end
-                end
-            end;
-        Result ->
-            sent(Conn, Result)
-    end;
-send_and_wait(_, _, _, _, _) ->
-    error(badarg).
-
-sent(_Conn, {error, Reason}) when Reason =:= no_response; Reason =:= stream_closed -> {error, invalid_stream_state};
-sent(Conn, Result) -> ready(Conn, Result).
-
-%% As the engine wants it, and whether it is of so many parts that a scheduler should not look at each.
-payload(Data) when is_binary(Data) ->
-    {few, Data};
-payload(Data) ->
-    case erlang:iolist_to_iovec(Data) of
-        [] -> {few, <<>>};
-        [Binary] -> {few, Binary};
-        Binaries when length(Binaries) =< 64 -> {few, Binaries};
-        Binaries -> {many, Binaries}
-    end.
+send_data(Conn, StreamId, Data, EndStream, Options) ->
+    hackney_native_h2_exchange:send_data(Conn, StreamId, Data, EndStream, Options).
 
 %% @doc Queues trailers behind all data; our side ends with them. Errors as in {@link send_data/4}, and `protocol_error'.
 -spec send_trailers(pid(), stream_id(), headers()) -> ok | {error, term()}.
-send_trailers(Conn, StreamId, Headers) when is_integer(StreamId) ->
-    case hackney_native_h2_fields:trailers(Headers) of
-        ok ->
-            Function = case hackney_native_weight:is_large(Headers) of
-                           true -> h2_send_many_trailers;
-                           false -> h2_send_trailers
-                       end,
-            sent(Conn, on(Conn, Function, [Conn, StreamId, Headers]));
-        {error, _} = Error ->
-            Error
-    end;
-send_trailers(_, _, _) ->
-    error(badarg).
+send_trailers(Conn, StreamId, Headers) ->
+    hackney_native_h2_exchange:send_trailers(Conn, StreamId, Headers).
 
 %% @doc `set_stream_handler(Conn, StreamId, Handler, #{})'.
 -spec set_stream_handler(pid(), stream_id(), pid()) -> ok | {ok, [{binary(), boolean()}]} | {error, term()}.
@@ -516,33 +345,19 @@ set_stream_handler(Conn, StreamId, Handler) ->
 %% changes the mode from now on. `{error, unknown_stream | stream_closed | closed}'.
 -spec set_stream_handler(pid(), stream_id(), pid(), #{drain_buffer => boolean(), flow_control => auto | manual}) ->
           ok | {ok, [{binary(), boolean()}]} | {error, term()}.
-set_stream_handler(Conn, StreamId, Handler, Options) when is_pid(Conn), is_integer(StreamId), is_pid(Handler), is_map(Options),
-                                                          node(Handler) =/= node(Conn) ->
-    {error, {badarg, {handler, Handler}}};
-set_stream_handler(Conn, StreamId, Handler, Options) when is_integer(StreamId), is_pid(Handler), is_map(Options) ->
-    ready(Conn, on(Conn, h2_set_handler, [Conn, StreamId, Handler, maps:get(drain_buffer, Options, false) =:= true,
-                                          maps:get(flow_control, Options, undefined)]));
-set_stream_handler(_, _, _, _) ->
-    error(badarg).
+set_stream_handler(Conn, StreamId, Handler, Options) ->
+    hackney_native_h2_exchange:set_stream_handler(Conn, StreamId, Handler, Options).
 
 %% @doc Has no process in particular handle a stream: a client's events go to the connection's owner again, a server's wait.
 -spec unset_stream_handler(pid(), stream_id()) -> ok | {error, closed}.
-unset_stream_handler(Conn, StreamId) when is_integer(StreamId) ->
-    ready(Conn, on(Conn, h2_unset_handler, [Conn, StreamId]));
-unset_stream_handler(_, _) ->
-    error(badarg).
+unset_stream_handler(Conn, StreamId) ->
+    hackney_native_h2_exchange:unset_stream_handler(Conn, StreamId).
 
 %% @doc With `flow_control => manual', lets the peer send so many more bytes on the stream, at most as many as it has sent. The
 %% WINDOW_UPDATE leaves once it is worth a frame: half of what the peer has left.
 -spec consume(pid(), stream_id(), non_neg_integer()) -> ok | {error, unknown_stream | closed}.
-consume(Conn, StreamId, N) when is_integer(StreamId), is_integer(N), N >= 0 ->
-    case ready(Conn, on(Conn, h2_consume, [Conn, StreamId, N])) of
-        %% Of a stream that is over there is nothing left to give back.
-        {error, stream_closed} -> ok;
-        Result -> Result
-    end;
-consume(_, _, _) ->
-    error(badarg).
+consume(Conn, StreamId, N) ->
+    hackney_native_h2_exchange:consume(Conn, StreamId, N).
 
 %% @doc `cancel_stream(Conn, StreamId, cancel)'.
 -spec cancel_stream(pid(), stream_id()) -> ok | {error, term()}.
@@ -551,20 +366,8 @@ cancel_stream(Conn, StreamId) ->
 
 %% @doc Resets a stream with a code (RFC 9113, 7). No event tells of it. `{error, stream_closed | unknown_stream | closed}'.
 -spec cancel_stream(pid(), stream_id(), error_code()) -> ok | {error, term()}.
-cancel_stream(Conn, StreamId, Code) when is_integer(StreamId) ->
-    case hackney_native_h2_settings:error_code(Code) of
-        {ok, Number} -> ready(Conn, on(Conn, h2_cancel, [Conn, StreamId, Number]));
-        error -> {error, {badarg, {code, Code}}}
-    end;
-cancel_stream(_, _, _) ->
-    error(badarg).
-
-on(Conn, Function, Args) when is_pid(Conn), node(Conn) =:= node() ->
-    apply(hackney_native_nif, Function, Args);
-on(Conn, Function, Args) when is_pid(Conn) ->
-    hackney_native_remote:call(Conn, hackney_native_nif, Function, Args);
-on(_, _, _) ->
-    error(badarg).
+cancel_stream(Conn, StreamId, Code) ->
+    hackney_native_h2_exchange:cancel_stream(Conn, StreamId, Code).
 
 %%====================================================================
 %% gen_statem

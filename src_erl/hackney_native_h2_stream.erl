@@ -158,9 +158,7 @@ send_trailers(Pid, Trailers) when is_pid(Pid) ->
     case hackney_native_headers:trailers(Trailers) of
         {ok, Fields} ->
             Send = case hackney_native_weight:is_large(Fields) of true -> send_many_trailers; false -> send_trailers end,
-            if node(Pid) =:= node() -> hackney_native_nif:Send(Pid, Fields);
-               true -> hackney_native_remote:call(Pid, hackney_native_nif, Send, [Pid, Fields])
-            end;
+            hackney_native_remote:nif(Pid, Send, [Pid, Fields]);
         {error, _} = Error ->
             Error
     end;
@@ -189,9 +187,7 @@ recv(_, _) ->
 %% `{error, {badarg, {consume, Outstanding}}}'. With `auto', and after the stream's end, it does nothing.
 -spec consume(pid(), non_neg_integer()) -> ok | {error, term()}.
 consume(Pid, N) when is_pid(Pid), is_integer(N), N >= 0 ->
-    if node(Pid) =:= node() -> hackney_native_nif:consume(Pid, N);
-       true -> hackney_native_remote:call(Pid, hackney_native_nif, consume, [Pid, N])
-    end;
+    hackney_native_remote:nif(Pid, consume, [Pid, N]);
 consume(_, _) ->
     error(badarg).
 
@@ -203,9 +199,7 @@ setopts(Pid, []) when is_pid(Pid) ->
     ok;
 setopts(Pid, [{active, Active}]) when is_pid(Pid), is_boolean(Active) orelse Active =:= once orelse
                                       is_integer(Active) andalso Active >= -32768 andalso Active =< 32767 ->
-    if node(Pid) =:= node() -> hackney_native_nif:set_active(Pid, Active);
-       true -> hackney_native_remote:call(Pid, hackney_native_nif, set_active, [Pid, Active])
-    end;
+    hackney_native_remote:nif(Pid, set_active, [Pid, Active]);
 setopts(Pid, _) when is_pid(Pid) ->
     {error, badarg};
 setopts(_, _) ->
@@ -225,12 +219,8 @@ controlling_process(_, _) ->
 %% peer lets us send), `recv_window' (bytes that it may send), `bytes_in' and `bytes_out' (on the connection, HTTP/2 frames
 %% included), `rtt_us' (round-trip time in microseconds), `goaway' (`{LastStreamId, Code}'). `undefined' is what is not known.
 -spec info(pid()) -> {ok, map()} | {error, term()}.
-info(Pid) when is_pid(Pid) ->
-    if node(Pid) =:= node() -> hackney_native_nif:info(Pid);
-       true -> hackney_native_remote:call(Pid, hackney_native_nif, info, [Pid])
-    end;
-info(_) ->
-    error(badarg).
+info(Pid) ->
+    hackney_native_remote:nif(Pid, info, [Pid]).
 
 %% @doc Cancels the stream if it still runs (RST_STREAM, CANCEL) and closes its connection. Does not wait for it. Nothing is delivered
 %% once it has returned; what a passive stream had received can still be read.

@@ -1,7 +1,7 @@
 %% @private Calls to the process of a stream or connection, which may be gone or on another node, and the change of its owner.
 -module(hackney_native_remote).
 
--export([call/4, statem_call/2, statem_call/3, post_to/1, change_owner/3]).
+-export([call/4, nif/3, statem_call/2, statem_call/3, post_to/1, change_owner/3]).
 
 %% @doc Applies a function on the node of a process. What it raises is raised here.
 -spec call(pid(), module(), atom(), [term()]) -> term().
@@ -12,6 +12,15 @@ call(Pid, Module, Function, Args) ->
         error:{erpc, Reason} -> {error, {nodedown, {node(Pid), Reason}}};
         error:{exception, Reason, _} -> error(Reason)
     end.
+
+%% @doc Calls the engine on the node of a process. Not for `send' and `recv': there the detour would show.
+-spec nif(pid(), atom(), [term()]) -> term().
+nif(Pid, Function, Args) when node(Pid) =:= node() ->
+    apply(hackney_native_nif, Function, Args);
+nif(Pid, Function, Args) when is_pid(Pid) ->
+    call(Pid, hackney_native_nif, Function, Args);
+nif(_, _, _) ->
+    error(badarg).
 
 %% @doc Calls the process itself. `{error, closed}' when it is gone.
 -spec statem_call(pid(), term()) -> term().

@@ -493,7 +493,7 @@ quick_calls(_Config) ->
     Parts = lists:duplicate(50000, binary:copy(<<0>>, 100)),
     Settings = #{max_header_list_size => 16#ffffff},
     Handler = fun(C, Id, <<"POST">>, _, _) -> hackney_native_h2:respond(C, Id, 200, Fields, Parts);
-                 (C, Id, _, _, _) -> hackney_native_h2:respond(C, Id, 200, [], Parts)
+                 (C, Id, _, _, _) -> hackney_native_h2:respond(C, Id, 200, [], binary:copy(<<0>>, 100000))
               end,
     call_times:least_of(fun() ->
         {ok, Server} = hackney_native_h2:start_server(0, #{transport => tcp, ip => {127, 0, 0, 1}, handler => Handler,

@@ -363,7 +363,7 @@ buffer_is_bounded(_Config) ->
 
 blocked(Conn, Id, Data, Fin, Timeout) ->
     Task = {Pid, _} = concurrently(fun() -> ?C:send_data(Conn, Id, Data, Fin, #{block => Timeout}) end),
-    until(fun() -> process_info(Pid, current_function) =:= {current_function, {?C, send_and_wait, 5}} end),
+    until(fun() -> process_info(Pid, current_function) =:= {current_function, {hackney_native_h2_exchange, send_and_wait, 5}} end),
     Task.
 
 block_waits(_Config) ->
@@ -373,7 +373,7 @@ block_waits(_Config) ->
     First = blocked(Conn, Id, binary:copy(<<"x">>, 2 * ?MIB), false, infinity),
     Second = blocked(Conn, Id, <<"y">>, false, 10000),
     _ = raw_peer:run(Far, [{window_update, Id, ?MIB}, {window_update, 0, 4 * ?MIB}, {expect_bytes, Id, ?MIB}]),
-    [{current_function, {?C, send_and_wait, 5}} = process_info(Pid, current_function) || {Pid, _} <- [First, Second]],
+    [{current_function, {hackney_native_h2_exchange, send_and_wait, 5}} = process_info(Pid, current_function) || {Pid, _} <- [First, Second]],
     _ = raw_peer:run(Far, [{window_update, Id, 2 * ?MIB}]),
     [ok, ok] = [result(First), result(Second)],
     _ = raw_peer:run(Far, [{expect_bytes, Id, 2 * ?MIB + 7}]).

@@ -351,7 +351,7 @@ request_is_reset(_Config) ->
     {data, 3, <<>>, true} = event(Conn),
     ok = ?H:send_response(Conn, 3, 200, []),
     Task = {Pid, _} = concurrently(fun() -> ?H:send_data(Conn, 3, <<"x">>, true, #{block => infinity}) end),
-    until(fun() -> process_info(Pid, current_function) =:= {current_function, {?C, send_and_wait, 5}} end),
+    until(fun() -> process_info(Pid, current_function) =:= {current_function, {hackney_native_h2_exchange, send_and_wait, 5}} end),
     [ok] = raw_peer:run(Far, [{rst, 3, cancel}]),
     {error, stream_reset} = result(Task),
     {stream_reset, 3, cancel} = event(Conn).

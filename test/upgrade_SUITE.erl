@@ -13,7 +13,7 @@
 %% They wait in these by way of that one.
 -define(WAITED_THROUGH, [hackney_native_remote]).
 %% In these nobody waits, but their callers may just be there.
--define(CALLED, [hackney_native_h2, hackney_native_h2_connection]).
+-define(CALLED, [hackney_native_h2, hackney_native_h2_connection, hackney_native_h2_exchange]).
 -define(WAITING, [blocked_sender, opening, waiting_reader]).
 -define(CYCLES, 50).
 
