@@ -62,7 +62,7 @@ tests() {
     need nodejs has_command node
     need python3-grpcio has_python grpc
     need curl has_command curl
-    # The authorities the operating system trusts; Go fetches the modules of its server over TLS.
+    # The authorities the operating system trusts; Go fetches the modules of its programs over TLS.
     need ca-certificates has_file /etc/ssl/certs/ca-certificates.crt
 }
 
@@ -95,13 +95,17 @@ install_missing() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $missing
 }
 
+# build_go FOLDER PROGRAM PACKAGE: a package of the module in that folder of test becomes that program.
 # Go itself finds out whether anything has changed since the last build. It needs neither cc nor git
 # for this: a checkout owned by somebody else must not make it fail.
+build_go() {
+    (cd "$here/test/$1" && CGO_ENABLED=0 go build -buildvcs=false -o "$here/_build/servers/$2" "$3")
+}
+
 build_go_programs() {
-    (cd "$here/test/servers/go" && CGO_ENABLED=0 go build -buildvcs=false -o "$here/_build/servers/interop_server" .)
+    build_go servers/go interop_server .
     # Somebody else's program, built as it is: only the versions are ours.
-    (cd "$here/test/h2spec" && CGO_ENABLED=0 go build -buildvcs=false -o "$here/_build/servers/h2spec" \
-        github.com/summerwind/h2spec/cmd/h2spec)
+    build_go h2spec h2spec github.com/summerwind/h2spec/cmd/h2spec
 }
 
 case "${1-}" in
