@@ -1,6 +1,6 @@
 %% @doc Clients that were not written here, at {@link hackney_native_h2}'s server, over TLS and in cleartext: curl, nghttp, h2load, Go's
-%% net/http, Node's http2, grpcio and grpc-go. And the other way round: a thousand streams of {@link hackney_native_h2}'s client on one
-%% connection, at Go's server, nghttpd and our own. What the paths are for is said in interop_service.
+%% net/http, Node's http2, grpcio, grpc-go and grpcurl. And the other way round: a thousand streams of {@link hackney_native_h2}'s client on
+%% one connection, at Go's server, nghttpd and our own. What the paths are for is said in interop_service.
 -module(server_interop_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -8,6 +8,8 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2]).
 -export([curl_hello/1, curl_head/1, curl_no_content/1, curl_upload/1, curl_echo/1, curl_download/1, curl_parallel/1, curl_breaks_off/1,
          nghttp/1, h2load/1, h2load_in_flight/1, h2load_leaves_nothing/1, go/1, node/1, grpcio/1,
+         grpcurl_unary/1, grpcurl_server_stream/1, grpcurl_client_stream/1, grpcurl_bidi/1, grpcurl_failure/1,
+         grpcurl_unimplemented/1, grpcurl_metadata/1,
          megabyte_of_fields/1, client_resets/1, client_goes_away/1]).
 -export([thousand_streams_go/1, thousand_streams_nghttpd/1, thousand_streams_own/1, thousand_at_a_time/1]).
 
@@ -22,6 +24,8 @@ all() -> [{group, tls}, {group, h2c}, {group, client}].
 groups() ->
     Clients = [curl_hello, curl_head, curl_no_content, curl_upload, curl_echo, curl_download, curl_parallel, curl_breaks_off,
                nghttp, h2load, h2load_in_flight, h2load_leaves_nothing, go, node, grpcio,
+               grpcurl_unary, grpcurl_server_stream, grpcurl_client_stream, grpcurl_bidi, grpcurl_failure,
+               grpcurl_unimplemented, grpcurl_metadata,
                megabyte_of_fields, client_resets, client_goes_away],
     [{tls, [], Clients},
      {h2c, [], Clients},
@@ -211,6 +215,139 @@ grpcio(Config) ->
                                                        integer_to_list(interop_service:port(Service)) | Authority]),
         ?assertEqual(10, length(binary:split(Text, <<"\n">>, [global, trim])), Text)
     end).
+
+%% grpcurl, which knows the messages from interop.proto. When a call fails, its exit status is 64 more than gRPC's.
+
+%% Their sizes are written in one byte, in two and in three; the last message does not fit into a window.
+grpcurl_unary(Config) ->
+    with_service(Config, fun(Service) ->
+        [begin
+             Data = crypto:strong_rand_bytes(Size),
+             Text = os_program:succeed(grpcurl(), grpcurl_arguments(["-d", bytes(Data)], Service, "interop.Wrapped/Unary", Config)),
+             ?assertEqual([Data], answers(Text))
+         end || Size <- [1, 127, 128, 70000]]
+    end).
+
+grpcurl_server_stream(Config) ->
+    with_service(Config, fun(Service) ->
+        Arguments = ["-v", "-d", bytes(<<500:32, 1000:32>>)],
+        Text = os_program:succeed(grpcurl(), grpcurl_arguments(Arguments, Service, "interop.Wrapped/ServerStream", Config)),
+        ?assertEqual([<<N:32, 0:996/unit:8>> || N <- lists:seq(0, 499)], answers(Text)),
+        ?assertMatch({_, _}, binary:match(Text, <<"\nSent 1 request and received 500 responses\n">>))
+    end).
+
+grpcurl_client_stream(Config) ->
+    with_service(Config, fun(Service) ->
+        Call = grpcurl_call(["-v"], Service, "interop.Wrapped/ClientStream", Config),
+        [say(Call, binary:copy(<<"c">>, Size)) || Size <- lists:seq(1, 300)],
+        Text = no_more(Call, <<>>),
+        ?assertEqual([<<300:32, (300 * 301 div 2):64>>], answers(Text)),
+        ?assertMatch({_, _}, binary:match(Text, <<"\nSent 300 requests and received 1 response\n">>))
+    end).
+
+%% Nothing is said before the answer to the last is there.
+grpcurl_bidi(Config) ->
+    with_service(Config, fun(Service) ->
+        Call = grpcurl_call(["-v", "-H", "x-echo: one"], Service, "interop.Wrapped/Bidi", Config),
+        Said = [<<"round ", (integer_to_binary(N))/binary>> || N <- lists:seq(1, 5)],
+        Heard = lists:foldl(fun(Data, Before) -> say(Call, Data), hear(Call, Data, Before) end, <<>>, Said),
+        ?assertEqual(Said, answers(Heard)),
+        Text = no_more(Call, Heard),
+        ?assertEqual(Said, answers(Text)),
+        ?assertEqual([<<"content-type: application/grpc">>, <<"x-echo: one">>], fields("headers", Text)),
+        ?assertEqual([<<"(empty)">>], fields("trailers", Text)),
+        ?assertMatch({_, _}, binary:match(Text, <<"\nSent 5 requests and received 5 responses\n">>))
+    end).
+
+%% The text holds what would be an A if the server did not escape it.
+grpcurl_failure(Config) ->
+    with_service(Config, fun(Service) ->
+        Arguments = ["-d", bytes(<<5:32, "no such thing: %41">>)],
+        ?assertEqual({64 + 5, <<"ERROR:\n  Code: NotFound\n  Message: no such thing: %41\n">>},
+                     os_program:run(grpcurl(), grpcurl_arguments(Arguments, Service, "interop.Wrapped/FailWith", Config)))
+    end).
+
+%% One that gRPC says, and one that the client has to make of status 404.
+grpcurl_unimplemented(Config) ->
+    with_service(Config, fun(Service) ->
+        ?assertEqual({64 + 12, <<"ERROR:\n  Code: Unimplemented\n  Message: \n">>},
+                     os_program:run(grpcurl(), grpcurl_arguments([], Service, "interop.Wrapped/Missing", Config))),
+        {Status, Text} = os_program:run(grpcurl(), grpcurl_arguments([], Service, "interop.Absent/Unary", Config)),
+        ?assertEqual(64 + 12, Status),
+        ?assertMatch({match, _}, re:run(Text, "^ERROR:\n  Code: Unimplemented\n  Message: .*404"))
+    end).
+
+%% The handler returns what it sees: text in the headers, bytes in the trailers.
+grpcurl_metadata(Config) ->
+    with_service(Config, fun(Service) ->
+        Arguments = ["-v", "-d", bytes(<<"x">>), "-H", "x-echo: one", "-H", "x-echo: two", "-H", "x-echo-bin: AAEC/w=="],
+        Text = os_program:succeed(grpcurl(), grpcurl_arguments(Arguments, Service, "interop.Wrapped/Unary", Config)),
+        ?assertEqual([<<"content-type: application/grpc">>, <<"x-echo: one">>, <<"x-echo: two">>], fields("headers", Text)),
+        ?assertEqual([<<"x-echo-bin: AAEC/w==">>], fields("trailers", Text)),
+        ?assertEqual([<<"x">>], answers(Text))
+    end).
+
+grpcurl() -> peer_server:built("grpcurl").
+
+grpcurl_arguments(More, Service, Method, Config) ->
+    ["-max-time", "60", "-import-path", peer_server:source("../clients"), "-proto", "interop.proto"]
+        ++ case proplists:get_value(transport, Config) of
+               tls -> ["-cacert", proplists:get_value(ca, Config)];
+               h2c -> ["-plaintext"]
+           end
+        ++ More ++ [lists:concat(["localhost:", interop_service:port(Service)]), Method].
+
+%% A call whose messages are given one by one. A port cannot close a program's input alone: an empty line has sed do it.
+grpcurl_call(More, Service, Method, Config) ->
+    open_port({spawn_executable, "/bin/sh"},
+              [{args, ["-c", "sed -u '/^$/q' | \"$0\" \"$@\"", grpcurl()
+                       | grpcurl_arguments(["-d", "@" | More], Service, Method, Config)]},
+               exit_status, stderr_to_stdout, binary]).
+
+say(Call, Data) -> port_command(Call, [bytes(Data), "\n"]).
+
+%% All that grpcurl has written once it shows this answer.
+hear(Call, Data, Before) ->
+    case binary:match(Before, bytes_shown(Data)) of
+        nomatch ->
+            receive
+                {Call, {data, More}} -> hear(Call, Data, <<Before/binary, More/binary>>);
+                {Call, {exit_status, Status}} -> error({ended, Status, Before})
+            after ?TIMEOUT ->
+                error({unanswered, Data, Before})
+            end;
+        _ ->
+            Before
+    end.
+
+%% The rest, to the end.
+no_more(Call, Before) ->
+    port_command(Call, "\n"),
+    ended(Call, Before).
+
+ended(Call, Before) ->
+    receive
+        {Call, {data, More}} -> ended(Call, <<Before/binary, More/binary>>);
+        {Call, {exit_status, Status}} -> ?assertEqual({0, Before}, {Status, Before}), Before
+    after ?TIMEOUT ->
+        error({endless, Before})
+    end.
+
+%% A message as grpcurl takes it, and as it shows it.
+bytes(Data) -> <<"{", (bytes_shown(Data))/binary, "}">>.
+
+bytes_shown(Data) -> <<"\"bytes\": \"", (base64:encode(Data))/binary, "\"">>.
+
+answers(Text) ->
+    case re:run(Text, "\"bytes\": \"(.*)\"", [global, {capture, all_but_first, binary}]) of
+        {match, Answers} -> [base64:decode(Answer) || [Answer] <- Answers];
+        nomatch -> []
+    end.
+
+%% The lines below "Response headers received:" or "Response trailers received:", or "(empty)" for none.
+fields(What, Text) ->
+    {match, [Lines]} = re:run(Text, ["\nResponse ", What, " received:\n((?:[a-z(].*\n)*)"], [{capture, all_but_first, binary}]),
+    binary:split(Lines, <<"\n">>, [global, trim]).
 
 %% Clients that no program of others' would be.
 

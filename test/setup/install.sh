@@ -104,8 +104,9 @@ build_go() {
 
 build_go_programs() {
     build_go servers/go interop_server .
-    # Somebody else's program, built as it is: only the versions are ours.
+    # Somebody else's programs, built as they are: only the versions are ours.
     build_go h2spec h2spec github.com/summerwind/h2spec/cmd/h2spec
+    build_go grpcurl grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl
 }
 
 case "${1-}" in

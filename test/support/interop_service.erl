@@ -7,7 +7,8 @@
 %% <li>`/informational': a 103, then as `/hello'; `/crash': the handler fails</li>
 %% <li>`/endless': sends until the client does not want it any more, and tells the watcher why it stopped</li>
 %% <li>`/together?n=N': answers once N requests are there</li>
-%% <li>`/interop.Echo/Method': gRPC, as in `test/servers'</li>
+%% <li>`/interop.Echo/Method': gRPC, as in `test/servers'; `/interop.Wrapped/Method': the same, its messages within those of
+%%     `test/clients/interop.proto', for clients that know no others</li>
 %% </ul>
 -module(interop_service).
 
@@ -100,7 +101,9 @@ serve(<<"/together">>, {Conn, Id}, _, #{<<"n">> := N}, _, {_, Gate}) ->
     Gate ! {pass, binary_to_integer(N), self()},
     receive {Gate, pass} -> respond(Conn, Id, <<"all here">>) end;
 serve(<<"/interop.Echo/", Method/binary>>, Stream, _, _, Headers, _) ->
-    grpc(Method, Stream, Headers);
+    grpc(Method, Stream, Headers, bare);
+serve(<<"/interop.Wrapped/", Method/binary>>, Stream, _, _, Headers, _) ->
+    grpc(Method, Stream, Headers, wrapped);
 serve(_, {Conn, Id}, _, _, _, _) ->
     ok = hackney_native_h2:respond(Conn, Id, 404, [], <<"there is no such thing">>).
 
@@ -154,7 +157,8 @@ summary(Bytes, Hash, Trailers) ->
 
 %% gRPC. A message is taken as soon as it is whole.
 
-grpc(Method, {Conn, Id} = Stream, Headers) ->
+grpc(Method, {Conn, Id}, Headers, Form) ->
+    Stream = {Conn, Id, Form},
     ok = hackney_native_h2:set_stream_handler(Conn, Id, self()),
     Echo = [Field || {<<"x-echo">>, _} = Field <- Headers],
     Binary = [Field || {<<"x-echo-bin">>, _} = Field <- Headers],
@@ -183,15 +187,15 @@ grpc(Method, {Conn, Id} = Stream, Headers) ->
             ok = hackney_native_h2:respond(Conn, Id, 200, [{<<"grpc-status">>, <<"12">>} | Head], <<>>)
     end.
 
-answer({Conn, Id} = Stream, Head, Messages, Code, Trailers) ->
+answer({Conn, Id, _} = Stream, Head, Messages, Code, Trailers) ->
     ok = hackney_native_h2:send_response(Conn, Id, 200, Head),
     [ok = say(Stream, Message) || Message <- Messages],
     status(Stream, Code, Trailers).
 
-say({Conn, Id}, Message) ->
-    hackney_native_h2:send_data(Conn, Id, grpc_message:encode(Message), false, ?BLOCK).
+say({Conn, Id, Form}, Message) ->
+    hackney_native_h2:send_data(Conn, Id, grpc_message:encode(wrap(Form, Message)), false, ?BLOCK).
 
-status({Conn, Id}, Code, Trailers) ->
+status({Conn, Id, _}, Code, Trailers) ->
     hackney_native_h2:send_trailers(Conn, Id, [{<<"grpc-status">>, integer_to_binary(Code)} | Trailers]).
 
 count(Stream, Buffer, Number, Bytes) ->
@@ -210,7 +214,7 @@ bidi(Stream, Buffer) ->
     end.
 
 %% The next message and what has come behind it, or `done'.
-message({Conn, Id} = Stream, Buffer) ->
+message({Conn, Id, Form} = Stream, Buffer) ->
     case grpc_message:decode(Buffer) of
         more ->
             receive
@@ -225,6 +229,30 @@ message({Conn, Id} = Stream, Buffer) ->
                 {h2, Conn, {closed, _}} ->
                     exit(normal)
             end;
-        Message ->
-            Message
+        {Message, Rest} ->
+            {unwrap(Form, Message), Rest}
     end.
+
+%% Protocol buffers, as far as `Bytes' of interop.proto needs them: field 1, whose type is 2 (a length and as many bytes). An empty
+%% one is left out.
+wrap(bare, Message) -> Message;
+wrap(wrapped, Message) -> [<<1:5, 2:3>>, varint(byte_size(Message)), Message].
+
+unwrap(bare, Message) ->
+    Message;
+unwrap(wrapped, <<>>) ->
+    <<>>;
+unwrap(wrapped, <<1:5, 2:3, Rest/binary>>) ->
+    {Size, Bytes} = varint_of(Rest),
+    Size = byte_size(Bytes),
+    Bytes.
+
+%% Seven bits a byte, the lowest first; the eighth says that there are more.
+varint(N) when N < 128 -> <<N>>;
+varint(N) -> <<1:1, N:7, (varint(N bsr 7))/binary>>.
+
+varint_of(<<0:1, N:7, Rest/binary>>) ->
+    {N, Rest};
+varint_of(<<1:1, Low:7, More/binary>>) ->
+    {High, Rest} = varint_of(More),
+    {High bsl 7 + Low, Rest}.
