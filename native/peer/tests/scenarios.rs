@@ -9,7 +9,7 @@ use hackney_peer::Failure;
 use hackney_peer::arguments::Arguments;
 use hackney_peer::certificate::Identity;
 use hackney_peer::client::{Dialer, Scenario};
-use hackney_peer::server::Listener;
+use hackney_peer::server::{H2, Listener};
 use hackney_peer::windows::Windows;
 use tokio::time::timeout;
 
@@ -37,9 +37,9 @@ impl Drop for Folder {
 async fn run_all(identity: Option<Identity>, windows: Windows) -> Result<(), Failure> {
     let cacert = identity.as_ref().map(|identity| identity.authority_file.clone());
     let scheme = if identity.is_some() { "https" } else { "http" };
-    let listener = Listener::bind(0, identity, windows).await?;
+    let listener = Listener::bind(0, identity).await?;
     let url = format!("{scheme}://localhost:{}", listener.port()?);
-    tokio::spawn(listener.serve());
+    tokio::spawn(listener.serve(H2 { windows }));
     for line in SMALL {
         let mut arguments = Arguments::parse(line.split_whitespace().map(str::to_owned), &[])?;
         let scenario = Scenario::from_arguments(&mut arguments)?;
@@ -90,9 +90,11 @@ async fn through_tiny_windows() -> Result<(), Failure> {
 async fn a_stranger_is_not_trusted() -> Result<(), Failure> {
     let (ours, theirs) = (folder("ours"), folder("theirs"));
     let stranger = Identity::fresh(&theirs.0)?.authority_file;
-    let listener = Listener::bind(0, Some(Identity::fresh(&ours.0)?), Windows::default()).await?;
+    let listener = Listener::bind(0, Some(Identity::fresh(&ours.0)?)).await?;
     let url = format!("https://localhost:{}", listener.port()?);
-    tokio::spawn(listener.serve());
+    tokio::spawn(listener.serve(H2 {
+        windows: Windows::default(),
+    }));
     let dialer = Dialer::new(&url, Some(&stranger), Windows::default())?;
     assert!(dialer.open("/hello").await.is_err());
     Ok(())

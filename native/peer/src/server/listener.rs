@@ -12,8 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Failure;
 use crate::certificate::Identity;
-use crate::server::connection;
-use crate::windows::Windows;
+use crate::server::Stack;
 
 /// A peer that connects and does not speak TLS is let go after so long.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -24,7 +23,6 @@ pub struct Listener {
     v4: TcpListener,
     v6: Option<TcpListener>,
     tls: Option<Arc<ServerConfig>>,
-    windows: Windows,
 }
 
 impl Listener {
@@ -33,13 +31,13 @@ impl Listener {
     ///
     /// # Errors
     /// The port is taken, or TLS does not accept the identity.
-    pub async fn bind(port: u16, identity: Option<Identity>, windows: Windows) -> Result<Self, Failure> {
+    pub async fn bind(port: u16, identity: Option<Identity>) -> Result<Self, Failure> {
         let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, v4.local_addr()?.port()))
             .await
             .ok();
         let tls = identity.map(tls_config).transpose()?.map(Arc::new);
-        Ok(Self { v4, v6, tls, windows })
+        Ok(Self { v4, v6, tls })
     }
 
     /// The port it listens on.
@@ -51,25 +49,25 @@ impl Listener {
     }
 
     /// Serves until it is dropped.
-    pub async fn serve(self) {
+    pub async fn serve<S: Stack>(self, stack: S) {
         let others = async {
             match &self.v6 {
-                Some(listener) => self.accept_from(listener).await,
+                Some(listener) => self.accept_from(listener, &stack).await,
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(self.accept_from(&self.v4), others);
+        tokio::join!(self.accept_from(&self.v4, &stack), others);
     }
 
-    async fn accept_from(&self, listener: &TcpListener) {
+    async fn accept_from<S: Stack>(&self, listener: &TcpListener, stack: &S) {
         loop {
             match listener.accept().await {
                 Ok((socket, _)) => {
-                    tokio::spawn(greet(socket, self.tls.clone(), self.windows));
+                    tokio::spawn(greet(socket, self.tls.clone(), stack.clone()));
                 }
                 // Out of file descriptors, mostly: it passes when connections end.
                 Err(error) => {
-                    eprintln!("h2-server: accept: {error}");
+                    eprintln!("{}: accept: {error}", S::PROGRAM);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -87,15 +85,15 @@ fn tls_config(identity: Identity) -> Result<ServerConfig, Failure> {
 }
 
 /// Failures here are the peer's affair (a test that refuses our certificate, say) and end its connection only.
-async fn greet(socket: TcpStream, tls: Option<Arc<ServerConfig>>, windows: Windows) {
+async fn greet<S: Stack>(socket: TcpStream, tls: Option<Arc<ServerConfig>>, stack: S) {
     // Without it, small answers wait for the peer's delayed ACK.
     let _ = socket.set_nodelay(true);
     match tls {
-        None => connection::serve(socket, windows).await,
+        None => stack.serve(socket).await,
         Some(config) => {
             let handshake = TlsAcceptor::from(config).accept(socket);
             if let Ok(Ok(secured)) = timeout(HANDSHAKE_DEADLINE, handshake).await {
-                connection::serve(secured, windows).await;
+                stack.serve(secured).await;
             }
         }
     }

@@ -15,9 +15,14 @@ mod echo;
 mod fixed;
 mod listener;
 mod options;
+mod program;
 mod routes;
 mod sink;
 mod source;
+mod stack;
 
+pub use connection::H2;
 pub use listener::Listener;
 pub use options::Options;
+pub use program::run;
+pub use stack::Stack;
