@@ -42,7 +42,7 @@ run(#{rounds := Rounds} = Options) ->
              end,
     io:format("OTP ~ts, ~b schedulers. Medians of ~b alternating rounds (least to most).~n~n",
               [erlang:system_info(otp_release), erlang:system_info(schedulers_online), Rounds]),
-    Servers = [hackney_native_h2 | Others] ++ [rust],
+    Servers = [hackney_native_h2 | Others] ++ [rust, hyper],
     Loads = [{Transport, load(Transport, Servers, Options)} || Transport <- [h2c, tls]],
     table(["server", "unit"], Servers,
           [{[atom_to_list(Transport) ++ What, Unit], [{Subject, [element(N, Value) || Value <- Values]} || {Subject, Values} <- Figures]}

@@ -1,4 +1,4 @@
-%% @doc A server of the bench, in an operating-system process of its own: one of Erlang's, or `h2-server'.
+%% @doc A server of the bench, in an operating-system process of its own: one of Erlang's, `h2-server' or `hyper-server'.
 -module(bench_shared_server).
 
 -export([start/2, stop/1, main/0]).
@@ -8,13 +8,19 @@
 %% @doc Starts a subject's server and waits until it listens: its port.
 -spec start(atom(), tls | h2c) -> {port(), inet:port_number()}.
 start(rust, Transport) ->
-    Program = filename:absname(filename:join(os:getenv("H2_PEER_DIR"), "h2-server")),
-    await(open_port({spawn_executable, Program}, [{args, ["--threads", "2"] ++ ["--h2c" || Transport =:= h2c]} | options()]));
+    start_peer("h2-server", Transport);
+start(hyper, Transport) ->
+    start_peer("hyper-server", Transport);
 start(Module, Transport) ->
     Paths = [filename:absname(Dir) || Dir <- code:get_path(), Dir =/= "."],
     Args = ["-noshell", "-pa"] ++ lists:reverse(Paths) ++ ["-s", atom_to_list(?MODULE), "main", "-extra", atom_to_list(Module),
                                                            atom_to_list(Transport)],
     await(open_port({spawn_executable, os:find_executable(os:getenv("ERL", "erl"))}, [{args, Args} | options()])).
+
+%% A program of `native/peer'; `bench/server' has built it.
+start_peer(Name, Transport) ->
+    Program = filename:absname(filename:join(os:getenv("H2_PEER_DIR"), Name)),
+    await(open_port({spawn_executable, Program}, [{args, ["--threads", "2"] ++ ["--h2c" || Transport =:= h2c]} | options()])).
 
 options() ->
     [{line, 4096}, exit_status].

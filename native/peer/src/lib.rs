@@ -2,6 +2,7 @@
 //! engine but sharing none of its code: what they agree on, they agree on over the wire.
 //!
 //! - `h2-server` answers the demo, the tests and the bench ([`server`]).
+//! - `hyper-server` is hyper with nothing around it, for the bench to compare servers with ([`server::Hyper`]).
 //! - `h2-client` runs the bench's scenarios without any Erlang: the limit to compare with ([`client`]).
 
 pub mod arguments;

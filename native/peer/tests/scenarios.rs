@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hackney_peer::Failure;
+use bytes::{Bytes, BytesMut};
 use hackney_peer::arguments::Arguments;
 use hackney_peer::certificate::Identity;
 use hackney_peer::client::{Dialer, Scenario};
-use hackney_peer::server::{H2, Listener};
+use hackney_peer::server::{H2, Hyper, Listener, Stack};
 use hackney_peer::windows::Windows;
+use hackney_peer::{Failure, body};
+use http::HeaderMap;
 use tokio::time::timeout;
 
 const SMALL: [&str; 9] = [
@@ -97,5 +99,51 @@ async fn a_stranger_is_not_trusted() -> Result<(), Failure> {
     }));
     let dialer = Dialer::new(&url, Some(&stranger), Windows::default())?;
     assert!(dialer.open("/hello").await.is_err());
+    Ok(())
+}
+
+/// What a server answers: status, fields and body.
+type Answer = (u16, HeaderMap, Bytes);
+
+async fn ask(stack: impl Stack, identity: Option<Identity>, path: &str) -> Result<Answer, Failure> {
+    let cacert = identity.as_ref().map(|identity| identity.authority_file.clone());
+    let scheme = if identity.is_some() { "https" } else { "http" };
+    let listener = Listener::bind(0, identity).await?;
+    let url = format!("{scheme}://localhost:{}", listener.port()?);
+    tokio::spawn(listener.serve(stack));
+    let dialer = Dialer::new(&url, cacert.as_deref(), Windows::default())?;
+    let conversation = async {
+        let (response, mut request) = dialer.open(path).await?;
+        request.send_data(Bytes::new(), true)?;
+        let (head, mut incoming) = response.await?.into_parts();
+        let mut text = BytesMut::new();
+        while let Some(data) = body::receive(&mut incoming).await? {
+            text.extend_from_slice(&data);
+        }
+        Ok((head.status.as_u16(), head.headers, text.freeze()))
+    };
+    timeout(Duration::from_secs(30), conversation)
+        .await
+        .map_err(|_| format!("{path}: no answer"))?
+}
+
+/// The bench compares the two: they have to do the same.
+#[tokio::test]
+async fn hyper_answers_as_h2_does() -> Result<(), Failure> {
+    let h2 = H2 {
+        windows: Windows::default(),
+    };
+    for path in ["/hello", "/elsewhere"] {
+        for secured in [false, true] {
+            let folder = folder("hyper");
+            let identity = || secured.then(|| Identity::fresh(&folder.0)).transpose();
+            let expected = ask(h2, identity()?, path).await?;
+            assert_eq!(
+                ask(Hyper, identity()?, path).await?,
+                expected,
+                "{path}, secured: {secured}"
+            );
+        }
+    }
     Ok(())
 }

@@ -9,13 +9,17 @@ use h2::server::SendResponse;
 use crate::body;
 use crate::server::routes::head;
 
+/// What `/hello` and a path that there is not answer: status and text.
+pub(super) const HELLO: (u16, &str) = (200, "hello\n");
+pub(super) const NOT_FOUND: (u16, &str) = (404, "no such path\n");
+
 /// `/hello`: complete at once, the request need not have ended.
 pub(super) async fn hello(request: RecvStream, respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
-    complete(200, "hello\n", request, respond).await
+    complete(HELLO, request, respond).await
 }
 
 pub(super) async fn not_found(request: RecvStream, respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
-    complete(404, "no such path\n", request, respond).await
+    complete(NOT_FOUND, request, respond).await
 }
 
 pub(super) async fn bad_request(
@@ -23,7 +27,7 @@ pub(super) async fn bad_request(
     respond: SendResponse<Bytes>,
     why: &'static str,
 ) -> Result<(), h2::Error> {
-    complete(400, why, request, respond).await
+    complete((400, why), request, respond).await
 }
 
 /// `/hang`: the head of a response and then nothing, until the peer gives up.
@@ -34,8 +38,7 @@ pub(super) async fn hang(mut request: RecvStream, mut respond: SendResponse<Byte
 }
 
 async fn complete(
-    status: u16,
-    text: &'static str,
+    (status, text): (u16, &'static str),
     mut request: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) -> Result<(), h2::Error> {

@@ -1,4 +1,4 @@
-//! The embedded HTTP/2 server.
+//! The embedded HTTP/2 server, on the h2 crate; and beside it one on hyper, which has `/hello` only.
 //!
 //! | path | what it does |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `/source?bytes=N&chunk=M` | N bytes at once, in DATA frames of at most M |
 //! | `/hang` | status 200 and then nothing |
 
+mod bare;
 mod chat;
 mod connection;
 mod echo;
@@ -21,6 +22,7 @@ mod sink;
 mod source;
 mod stack;
 
+pub use bare::Hyper;
 pub use connection::H2;
 pub use listener::Listener;
 pub use options::Options;
