@@ -637,9 +637,11 @@ stopped_with_servers(_Config) ->
     {error, econnrefused} = gen_tcp:connect({127, 0, 0, 1}, ?H:server_port(Server), []),
     [?assertMatch({closed, _}, closing(Conn)) || Conn <- [Bridged, Served]],
     {ok, _} = application:ensure_all_started(hackney_native),
-    Again = dial(serve(fun hello/5)),
+    Next = serve(fun hello/5),
+    Again = dial(Next),
     ask(Again, 1),
-    {<<"200">>, <<"hello">>} = answer(Again, 1).
+    {<<"200">>, <<"hello">>} = answer(Again, 1),
+    ok = ?H:stop_server(Next).
 
 closing(Conn) ->
     case event(Conn) of

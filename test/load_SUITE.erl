@@ -27,7 +27,9 @@ groups() ->
       [idle, reading_files, looking_up, connecting, in_handshake, before_settings, connected, active, half_closed,
        half_closed_by_the_peer, sender_waits, socket_full, reader_waits, unread_end, draining]}].
 
+%% Nothing of other suites is left: servers go with the application.
 init_per_suite(Config) ->
+    _ = application:stop(hackney_native),
     h2_case:start(),
     %% Makes what is made once, and kept.
     {Stream, _} = h2_case:open(),
@@ -36,7 +38,7 @@ init_per_suite(Config) ->
 
 end_per_suite(_Config) -> ok.
 
-%% What an earlier test left is on its way out: figures that fall on their own would tell nothing.
+%% What the test before left is on its way out: figures that fall on their own would tell nothing.
 init_per_testcase(_Case, Config) ->
     h2_case:until(fun() -> lists:sum(maps:values(held())) =:= 0 end),
     Config.
