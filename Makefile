@@ -126,11 +126,11 @@ sanitize-address:
 	    $(CARGO) test --locked -p hackney_engine --target $(HOST_TARGET) --lib --tests
 
 # The standard library has to be instrumented too, or what it orders looks like a race: built from its source, which
-# `rustup component add rust-src` brings.
+# `rustup component add rust-src` brings. To print the backtrace of a panic that a test is about takes longer than its deadline.
 sanitize-thread:
-	$(UNSTABLE) RUSTFLAGS='-Zsanitizer=thread' \
+	$(UNSTABLE) RUST_BACKTRACE=0 RUSTFLAGS='-Zsanitizer=thread' TSAN_OPTIONS='suppressions=$(CURDIR)/native/engine/thread_sanitizer.supp' \
 	    CARGO_TARGET_DIR=target/tsan \
-	    $(CARGO) test --locked -p hackney_engine --target $(HOST_TARGET) -Zbuild-std --lib --tests
+	    $(CARGO) test --locked -p hackney_engine --target $(HOST_TARGET) -Zbuild-std --lib --tests --no-fail-fast
 
 # Named, because rebar3 would look for the modules of src_erl/drop_in too, which are not compiled with the others.
 eunit:
