@@ -1,7 +1,7 @@
 %% @doc Medians, ranges and ratios as a Markdown table.
 -module(bench_table).
 
--export([report/4, number/1]).
+-export([report/4, row/1, figure/1, median/1, number/1]).
 -export_type([result/0]).
 
 -type result() :: {bench_scenario:name(),
@@ -47,6 +47,8 @@ name(Name) ->
         less -> [atom_to_list(Name), " (less is better)"]
     end.
 
+%% @doc A row of a table.
+-spec row([unicode:chardata()]) -> unicode:chardata().
 row(Cells) ->
     ["| ", lists:join(" | ", Cells), " |\n"].
 
@@ -55,6 +57,11 @@ cell({fails, _}) ->
 cell({values, [Value]}) ->
     number(Value);
 cell({values, Values}) ->
+    figure(Values).
+
+%% @doc The median of some values, and from where to where they go.
+-spec figure([number(), ...]) -> unicode:chardata().
+figure(Values) ->
     [number(median(Values)), " (", number(lists:min(Values)), " to ", number(lists:max(Values)), ")"].
 
 ratio({values, Ours}, {values, Theirs}) ->
@@ -72,6 +79,8 @@ failures(Subjects, Results) ->
         Lines -> ["\nWhat fails, and how:\n" | Lines]
     end.
 
+%% @doc The value in the middle, or between the two there.
+-spec median([number(), ...]) -> number().
 median(Values) ->
     Sorted = lists:sort(Values),
     Middle = length(Sorted) div 2,
@@ -81,7 +90,7 @@ median(Values) ->
     end.
 
 %% @doc A figure in three or four digits.
--spec number(float()) -> string().
+-spec number(number()) -> string().
 number(Value) when abs(Value) >= 10000 -> decimals(Value / 1000, 1) ++ "k";
 number(Value) when abs(Value) >= 100 -> decimals(Value, 0);
 number(Value) when abs(Value) >= 10 -> decimals(Value, 1);

@@ -20,14 +20,12 @@ send_request(Conn, Method, Path, Headers0, EndStream) when is_list(Headers0) ->
                            end,
     Pseudo = case Method of
                  <<"CONNECT">> -> [{<<":method">>, Method} | Authority];
-                 _ -> [{<<":method">>, Method}, {<<":path">>, Path}, {<<":scheme">>, scheme(Conn)} | Authority]
+                 %% The scheme only has to be there: the engine sends that of the connection.
+                 _ -> [{<<":method">>, Method}, {<<":path">>, Path}, {<<":scheme">>, <<"https">>} | Authority]
              end,
     send_request_headers(Conn, Pseudo ++ Headers, EndStream, #{});
 send_request(_, _, _, _, _) ->
     error(badarg).
-
-%% The engine knows it better: by the connection.
-scheme(_Conn) -> <<"https">>.
 
 %% @doc See {@link hackney_native_h2_connection:send_request_headers/4}.
 -spec send_request_headers(pid(), headers(), EndStream :: boolean(), request_options()) -> {ok, stream_id()} | {error, term()}.

@@ -97,28 +97,14 @@ pings(Subjects, #{rounds := Rounds, streams := Streams, pings := Pings}) ->
 table(Head, [First | Others] = Subjects, Rows) ->
     Ratios = [[name(First), " : ", name(Other)] || Other <- Others],
     Columns = Head ++ [name(Subject) || Subject <- Subjects] ++ Ratios,
-    row(Columns),
-    row(["---" || _ <- Columns]),
-    _ = [row(Names ++ [cell(Values) || {_, Values} <- Figures]
-             ++ [[bench_table:number(median(element(2, hd(Figures))) / median(Values)), "x"] || {_, Values} <- tl(Figures)])
-         || {Names, Figures} <- Rows],
-    io:nl().
+    io:put_chars([bench_table:row(Columns), bench_table:row(["---" || _ <- Columns]),
+                  [bench_table:row(Names ++ [bench_table:figure(Values) || {_, Values} <- Figures]
+                                   ++ [ratio(element(2, hd(Figures)), Values) || {_, Values} <- tl(Figures)])
+                   || {Names, Figures} <- Rows],
+                  "\n"]).
+
+ratio(Ours, Theirs) -> [bench_table:number(bench_table:median(Ours) / bench_table:median(Theirs)), "x"].
 
 name(rust) -> "rust (h2 crate)";
 name(h2) -> "erlang_h2";
 name(Subject) -> atom_to_list(Subject).
-
-row(Cells) ->
-    io:format("| ~ts |~n", [lists:join(" | ", Cells)]).
-
-cell(Values) ->
-    [bench_table:number(median(Values)), " (", bench_table:number(lists:min(Values)), " to ",
-     bench_table:number(lists:max(Values)), ")"].
-
-median(Values) ->
-    Sorted = lists:sort(Values),
-    Middle = length(Sorted) div 2,
-    case length(Sorted) rem 2 of
-        1 -> lists:nth(Middle + 1, Sorted);
-        0 -> (lists:nth(Middle, Sorted) + lists:nth(Middle + 1, Sorted)) / 2
-    end.

@@ -19,8 +19,8 @@ start(Module, Transport) ->
 
 %% A program of `native/peer'; `bench/server' has built it.
 start_peer(Name, Transport) ->
-    Program = filename:absname(filename:join(os:getenv("H2_PEER_DIR"), Name)),
-    await(open_port({spawn_executable, Program}, [{args, ["--threads", "2"] ++ ["--h2c" || Transport =:= h2c]} | options()])).
+    Arguments = ["--threads", "2"] ++ ["--h2c" || Transport =:= h2c],
+    await(open_port({spawn_executable, bench_server:program(Name)}, [{args, Arguments} | options()])).
 
 options() ->
     [{line, 4096}, exit_status].
