@@ -139,7 +139,7 @@ impl<O: Outlet> Stream<O> {
             connection.give_place_back();
             return Err(OpenError::Ended(connection.refusal()));
         }
-        let _ = connection.drive(Place::Sender);
+        let _ = connection.drive(Place::Opener);
         let mut state = self.state.lock();
         if state.phase == Phase::Open {
             return Ok(Admitted::Now);
@@ -186,7 +186,7 @@ impl<O: Outlet> Stream<O> {
             drop(state);
             match place {
                 Place::Task => self.opened(),
-                Place::Sender | Place::Reader => self.run_soon(Stream::opened),
+                Place::Sender | Place::Opener | Place::Reader => self.run_soon(Stream::opened),
             }
         } else {
             state.phase = Phase::Open;
@@ -283,7 +283,7 @@ impl<O: Outlet> Stream<O> {
     fn turn_away_soon(self: &Arc<Self>, reason: OpenError, place: Place) {
         match place {
             Place::Task => self.turned_away(reason),
-            Place::Sender | Place::Reader => self.run_soon(|stream| stream.turned_away(reason)),
+            Place::Sender | Place::Opener | Place::Reader => self.run_soon(|stream| stream.turned_away(reason)),
         }
     }
 }

@@ -42,6 +42,9 @@ const ACCEPTS: usize = 64;
 pub(crate) enum Place {
     /// A sender's, inside a NIF call: works little and posts nothing.
     Sender,
+    /// That of one who opens a stream, inside a NIF call: as a sender's, but where the task does the writing the stream gets its identifier
+    /// at once all the same.
+    Opener,
     /// A reader's, inside a NIF call: the same, and asks the socket itself whether there is something to read.
     Reader,
     /// The connection's task, on the engine's threads.
@@ -56,7 +59,7 @@ impl Place {
     /// Rounds before others get their turn. The rest is the task's, which yields to the runtime between its turns.
     fn rounds(self) -> usize {
         match self {
-            Place::Sender | Place::Reader => 4,
+            Place::Sender | Place::Opener | Place::Reader => 4,
             Place::Task => 4,
         }
     }
@@ -65,7 +68,7 @@ impl Place {
     /// Reading 32 KiB of the shortest frames takes some 100 us, encrypting and writing 128 KiB some 200 us.
     fn allowance(self) -> (usize, usize) {
         match self {
-            Place::Sender | Place::Reader => (32 * 1024, 128 * 1024),
+            Place::Sender | Place::Opener | Place::Reader => (32 * 1024, 128 * 1024),
             Place::Task => (256 * 1024, 256 * 1024),
         }
     }
@@ -73,7 +76,7 @@ impl Place {
     /// Streams looked after, or opened, in each half of a round: each may take some microseconds.
     pub(super) fn streams(self) -> usize {
         match self {
-            Place::Sender | Place::Reader => 16,
+            Place::Sender | Place::Opener | Place::Reader => 16,
             Place::Task => 256,
         }
     }
@@ -325,7 +328,7 @@ impl<O: Outlet> Connection<O> {
     /// Drives the connection unless somebody does already, who then goes round once more. `Ready` when it is over, told to the
     /// task only.
     pub(super) fn drive(self: &Arc<Self>, place: Place) -> Poll<()> {
-        if place.is_inline() && (self.by_task || self.crowd.is_there()) {
+        if place.is_inline() && place != Place::Opener && self.is_left_to_task() {
             self.drive_soon();
             return Poll::Pending;
         }
@@ -334,6 +337,11 @@ impl<O: Outlet> Connection<O> {
         } else {
             self.take_turn(place)
         }
+    }
+
+    /// Others than the task do not read and write.
+    fn is_left_to_task(&self) -> bool {
+        self.by_task || self.crowd.is_there()
     }
 
     fn take_turn(self: &Arc<Self>, place: Place) -> Poll<()> {
@@ -449,6 +457,11 @@ impl<O: Outlet> Connection<O> {
             }
         }
         news |= self.admit(driver, place);
+        if place == Place::Opener && self.is_left_to_task() {
+            // h2 has left a note by now, which the task will serve.
+            self.baton.clear_note();
+            return true;
+        }
         news |= self.pump_ready(driver, place);
         self.baton.clear_note();
         driver.finished = if place == Place::Reader {

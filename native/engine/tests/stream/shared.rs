@@ -7,10 +7,13 @@ use hackney_engine::Life;
 use hackney_engine::Message;
 use hackney_engine::error::{EndReason, Loss, OpenError, RecvError};
 use hackney_engine::h2::{
-    Admitted, Client as Connection, ClientLife, ClientOptions, ConnectionOptions, Keepalive, Payload, RequestHead,
-    StreamOptions, Target,
+    Admitted, Carrier, Client as Connection, ClientLife, ClientListener, ClientOptions, ConnectionOptions, Keepalive,
+    Payload, RequestHead, StreamOptions, Target,
 };
+use hackney_engine::net::{PipeOut, pipe};
 use http::HeaderMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -29,20 +32,58 @@ impl Shared {
     }
 
     async fn connect_with(port: u16, connection: ConnectionOptions, keepalive: Option<Keepalive>) -> Self {
-        let (heard, lives) = mpsc::unbounded_channel();
-        let listener = Box::new(move |life| heard.send(life).unwrap_or_default());
-        let options = ClientOptions {
-            authority: "localhost".into(),
-            connection,
-            keepalive,
-        };
+        let (listener, lives) = hearing();
         let runtime = tokio::runtime::Handle::current();
-        let connection = Connection::new(target(port).dial.unwrap(), options, listener, runtime);
+        let connection = Connection::new(
+            target(port).dial.unwrap(),
+            client_options(connection, keepalive),
+            listener,
+            runtime,
+        );
         connection.connect(Some(DEADLINE)).unwrap();
-        let mut shared = Shared { connection, lives };
-        let life = shared.life().await;
+        Shared { connection, lives }.standing().await
+    }
+
+    async fn standing(mut self) -> Self {
+        let life = self.life().await;
         assert!(matches!(life, ClientLife::Connected), "{life:?}");
-        shared
+        self
+    }
+
+    /// On a carrier whose bytes we bring to the port and back.
+    async fn carried(port: u16) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (peer, local) = (socket.peer_addr().unwrap(), socket.local_addr().unwrap());
+        let (mut from_peer, mut to_peer) = socket.into_split();
+        let (post, mut posted) = mpsc::unbounded_channel();
+        let (pipe, end) = pipe(1 << 20, Box::new(move |out| post.send(out).unwrap_or_default()));
+        let feeder = end.clone();
+        tokio::spawn(async move {
+            let mut bytes = vec![0; 1 << 16];
+            while let Ok(count @ 1..) = from_peer.read(&mut bytes).await {
+                feeder.feed(bytes[..count].to_vec().into());
+            }
+            feeder.end(Ok(()));
+        });
+        tokio::spawn(async move {
+            while let Some(out) = posted.recv().await {
+                match out {
+                    PipeOut::Bytes(bytes) => {
+                        to_peer.write_all(&bytes).await.unwrap();
+                        end.written(bytes.len());
+                    }
+                    PipeOut::Shutdown => to_peer.shutdown().await.unwrap(),
+                    PipeOut::Drained => {}
+                    PipeOut::Closed => break,
+                }
+            }
+        });
+        let (listener, lives) = hearing();
+        let runtime = tokio::runtime::Handle::current();
+        let carrier = async move { Ok(Carrier::of_pipe(pipe, peer, local, false)) };
+        let options = client_options(options().connection, None);
+        let connection = Connection::over(carrier, options, listener, (runtime, Some(DEADLINE)));
+        Shared { connection, lives }.standing().await
     }
 
     async fn life(&mut self) -> ClientLife {
@@ -76,6 +117,19 @@ impl Shared {
     }
 }
 
+fn client_options(connection: ConnectionOptions, keepalive: Option<Keepalive>) -> ClientOptions {
+    ClientOptions {
+        authority: "localhost".into(),
+        connection,
+        keepalive,
+    }
+}
+
+fn hearing() -> (ClientListener, mpsc::UnboundedReceiver<ClientLife>) {
+    let (heard, lives) = mpsc::unbounded_channel();
+    (Box::new(move |life| heard.send(life).unwrap_or_default()), lives)
+}
+
 /// One exchange, to its end.
 async fn converse(client: &Client, text: &'static str) {
     client.stream.send(Payload::Copied(text.as_bytes()), true).unwrap();
@@ -105,6 +159,25 @@ async fn streams_share_a_connection_and_it_outlives_them() {
         matches!(refused, Err(OpenError::Ended(EndReason::Closed))),
         "{refused:?}"
     );
+}
+
+/// Only the task reads and writes there: whoever opens a stream gets its identifier without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_on_a_carrier_are_open_at_once() {
+    let shared = Shared::carried(server::start().await).await;
+    let mut at_once = 0;
+    for n in 0..20 {
+        let (mut client, admitted) = shared.open();
+        if admitted.unwrap() == Admitted::Now {
+            at_once += 1;
+        } else {
+            // The task was at work at that moment.
+            client.lived(|life| matches!(life, Life::Opened)).await;
+        }
+        assert_eq!(client.stream.id(), Some(2 * n + 1));
+        converse(&client, "hello").await;
+    }
+    assert!(at_once > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
