@@ -132,6 +132,7 @@ const listeners = {
   self_signed: secure(identity('self_signed')),
   tls12: secure({ ...server, maxVersion: 'TLSv1.2' }),
   tls13: secure({ ...server, minVersion: 'TLSv1.3' }),
+  mtls: secure({ ...server, ca: pem('ca.pem'), requestCert: true, rejectUnauthorized: true }),
   no_alpn: tls.createServer(server, (socket) => socket.on('error', () => {})),
 };
 
