@@ -253,6 +253,9 @@ unset_stream_handler(Conn, StreamId) -> hackney_native_h2_connection:unset_strea
 %% `max_frame_size', `max_header_list_size', 256 KiB, `header_table_size'), `connection_window_size' (16 MiB),
 %% `enable_connect_protocol' (RFC 8441). `acceptors' is taken and without effect: nobody is blocked in accepting.
 %%
+%% Certificates, keys and roots that are in files may be renewed there: once the files have changed, connections that come in a second later
+%% are shown the new ones. Files that cannot be used change nothing, and `logger' gets a warning.
+%%
 %% Errors: `{missing_required_option, Names}', `{listen_failed, Posix}', `verify_peer_requires_cacerts', `{options, {Name, Text}}' for
 %% a file that cannot be used, `{unsupported_option, Name}', `{badarg, What}', `{not_started, hackney_native}'.
 -spec start_server(inet:port_number(), map()) -> {ok, server_ref()} | {error, term()}.

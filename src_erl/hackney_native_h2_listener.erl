@@ -94,6 +94,13 @@ handle_info({hackney_native_nif, {accepted, Id}}, {Port, #server{engine = Engine
             %% The application is being stopped.
             {noreply, {Port, Server}}
     end;
+handle_info({hackney_native_nif, {certificates, ok}}, {Port, _} = State) ->
+    logger:info("hackney_native: the server on port ~b uses the certificates that it has found renewed", [Port]),
+    {noreply, State};
+handle_info({hackney_native_nif, {certificates, {error, {options, {Name, Text}}}}}, {Port, _} = State) ->
+    logger:warning("hackney_native: the server on port ~b goes on with the certificates it has, as the new ones cannot be used: ~p: ~ts",
+                   [Port, Name, Text]),
+    {noreply, State};
 handle_info({'DOWN', Monitor, process, _, _}, {Port, #server{connections = Connections0, stopping = Stopping} = Server}) ->
     Connections = maps:remove(Monitor, Connections0),
     State = {Port, Server#server{connections = Connections}},

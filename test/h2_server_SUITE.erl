@@ -32,7 +32,7 @@ groups() ->
       [stop_lets_requests_end, stop_has_a_deadline, stop_cuts_idle_connections, stop_while_greeting, name_is_forgotten, port_is_told,
        port_is_taken, server_is_supervised, goaway_by_the_server, goaway_by_the_client, socket_is_served, socket_served_with_ssl,
        serve_socket_checks, server_of_a_caller_that_dies, settings_are_told, not_a_client]},
-     {tls, [parallel], [over_tls, certificate_is_asked_for, alpn_is_needed, wrong_files]},
+     {tls, [parallel], [over_tls, certificate_is_asked_for, alpn_is_needed, wrong_files, certificate_is_renewed]},
      {options, [parallel], [options_are_checked]},
      {application, [], [not_started, stopped_with_servers, code_is_replaced, nothing_is_left]}].
 
@@ -591,6 +591,44 @@ wrong_files(_Config) ->
     #{cert := Cert, key := Key} = server_files(),
     [?assertMatch({error, {options, {Name, [_ | _]}}}, ?H:start_server(0, #{cert => C, key => K, handler => fun hello/5}), {C, K})
      || {C, K, Name} <- [{"/no/such/file", Key, certfile}, {Cert, "/no/such/file", keyfile}, {Key, Key, certfile}, {Cert, Cert, keyfile}]].
+
+%% Between the two files of a renewal the certificate that was there is shown, and it is said why.
+certificate_is_renewed(Config) ->
+    Folder = filename:join(proplists:get_value(priv_dir, Config), "renewed"),
+    [Cert, Key] = Files = [filename:join(Folder, Name) || Name <- ["server.pem", "server.key"]],
+    Made = fun() -> ok = certificates:create(Folder), [{ok, Pem1}, {ok, Pem2}] = [file:read_file(File) || File <- Files], {Pem1, Pem2} end,
+    {FirstCert, FirstKey} = Made(),
+    {ok, Server} = ?H:start_server(0, #{cert => Cert, key => Key, handler => fun hello/5}),
+    Port = ?H:server_port(Server),
+    Shows = fun(Pem) -> [{_, Der, _}] = public_key:pem_decode(Pem), shown(Port) =:= Der end,
+    ?assert(Shows(FirstCert)),
+    ok = logger:add_handler(?FUNCTION_NAME, ?MODULE, #{level => warning, config => {self(), Port}}),
+    ok = file:del_dir_r(Folder),
+    {SecondCert, SecondKey} = Made(),
+    ok = file:write_file(Key, FirstKey),
+    until(fun() -> ?assert(Shows(FirstCert)), is_warned(keyfile) end),
+    ok = file:write_file(Key, SecondKey),
+    until(fun() -> Shows(SecondCert) end),
+    ?assertNot(is_warned(keyfile)),
+    ok = logger:remove_handler(?FUNCTION_NAME),
+    ok = ?H:stop_server(Server).
+
+%% What a client that asks for nothing is shown.
+shown(Port) ->
+    {ok, Socket} = ssl:connect("localhost", Port, [{verify, verify_none}, {alpn_advertised_protocols, [<<"h2">>]}]),
+    {ok, Der} = ssl:peercert(Socket),
+    ok = ssl:close(Socket),
+    Der.
+
+is_warned(Option) ->
+    receive
+        {warned, Option, Text} -> is_list(Text) andalso Text =/= ""
+    after 0 -> false
+    end.
+
+%% As a handler of `logger'.
+log(#{msg := {_Format, [Port, Option, Text]}}, #{config := {Pid, Port}}) -> Pid ! {warned, Option, Text};
+log(_Other, _Config) -> ok.
 
 %% ---- options -----------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ rustler::atoms! {
     host,
 
     // listeners, and connections whose bytes a process carries
+    certificates,
     accepted,
     authority,
     bytes,

@@ -71,7 +71,8 @@ pub(crate) fn stop_all() {
     LISTENERS.clear();
 }
 
-/// Listens for the calling process: `{ok, {Address, Port}}`. `{hackney_native_nif, {accepted, Id}}` follows for each connection.
+/// Listens for the calling process: `{ok, {Address, Port}}`. `{hackney_native_nif, {accepted, Id}}` follows for each connection,
+/// `{hackney_native_nif, {certificates, ok | {error, Reason}}}` when files of the TLS options have changed.
 /// On a dirty scheduler, which waits until files are read and the socket is open.
 #[rustler::nif(schedule = "DirtyIo")]
 fn listen<'a>(env: Env<'a>, options: Term<'a>, workers: usize) -> NifResult<Term<'a>> {
@@ -89,6 +90,16 @@ fn listen<'a>(env: Env<'a>, options: Term<'a>, workers: usize) -> NifResult<Term
         return Ok(gone(env));
     };
     let address = bound.local_addr();
+    let process = env.pid();
+    bound.tell_of_renewal(Box::new(move |renewal| {
+        post(&process, |env| {
+            let news = match renewal {
+                Ok(()) => atoms::ok().encode(env),
+                Err(failure) => error(env, errors::config_error(env, &failure)),
+            };
+            (atoms::hackney_native_nif(), (atoms::certificates(), news)).encode(env)
+        });
+    }));
     let listening = Arc::new(Listening {
         waiting: Mutex::default(),
         stop: Notify::new(),

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use super::dial::Connected;
 use super::error::{ConnectError, ListenError};
 use super::socket::Socket;
-use super::tls::ServerTlsOptions;
 use super::tls::server::{Acceptor, ServerHandshake};
+use super::tls::{RenewalListener, ServerTlsOptions};
 use super::transport::Transport;
 
 /// How long accepting pauses when the process or the machine is out of something, at first and at most.
@@ -94,6 +94,14 @@ impl Listener {
         let listener = open(options).map_err(ListenError::Tcp)?;
         let address = listener.local_addr().map_err(ListenError::Tcp)?;
         Ok(Self { listener, address, tls })
+    }
+
+    /// Has `listener` told when the files that the TLS options name have changed, which are read again as connections come in. The first
+    /// one counts; without TLS nobody is told of anything.
+    pub fn tell_of_renewal(&self, listener: RenewalListener) {
+        if let Some(tls) = &self.tls {
+            tls.tell(listener);
+        }
     }
 
     /// The address it listens at, with the port that the operating system chose.

@@ -31,8 +31,8 @@ pub use resolve::{ResolveCode, ResolveError};
 pub use socket::Socket;
 pub use tcp::{Family, TcpOptions};
 pub use tls::{
-    CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, ServerTlsOptions, TlsConfigError,
-    TlsError, TlsFacts, TlsOptions, TlsVersion, Verify,
+    CertificateSource, Identity, KeySource, RenewalListener, Roots, Secret, ServerNameOption, ServerTlsOptions,
+    TlsConfigError, TlsError, TlsFacts, TlsOptions, TlsVersion, Verify,
 };
 pub use transport::Transport;
 pub use turn::{in_a_short_turn, reading_eagerly};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 /// For so long things are taken to be what they were: a certificate that is replaced is used a second later.
-const FRESH: Duration = Duration::from_secs(1);
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 /// Entries kept; beyond that the stale ones go, and all if there are none.
 const MAX_ENTRIES: usize = 64;
 

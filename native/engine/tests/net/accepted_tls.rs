@@ -449,3 +449,83 @@ async fn options_that_cannot_be_meant() {
         assert_eq!(error.option, option, "{error}");
     }
 }
+
+/// A listener whose certificate is in files, and what it tells of them.
+struct Filed {
+    folder: TempDir,
+    listener: Listener,
+    news: std::sync::mpsc::Receiver<Result<(), TlsConfigError>>,
+}
+
+impl Filed {
+    async fn with(leaf: &Leaf) -> Self {
+        let folder = TempDir::new().unwrap();
+        let named = |name| folder.path().join(name);
+        store(&folder, leaf);
+        let listener = listener(ServerTlsOptions::new(Identity {
+            certificate: CertificateSource::File(named("certificate.pem")),
+            key: KeySource::File(named("key.pem")),
+            password: None,
+        }))
+        .await;
+        let (tell, news) = std::sync::mpsc::channel();
+        listener.tell_of_renewal(Box::new(move |renewal| tell.send(renewal).unwrap()));
+        Filed { folder, listener, news }
+    }
+
+    /// The next news; somebody connects again and again meanwhile, and is welcome.
+    async fn hears(&self, client: &TlsOptions) -> Result<(), TlsConfigError> {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            // Which certificate it is shown is decided before anything is told.
+            let _ = meet(&self.listener, client.clone()).await;
+            if let Ok(news) = self.news.try_recv() {
+                return news;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "nothing is told");
+        }
+    }
+}
+
+fn store(folder: &TempDir, leaf: &Leaf) {
+    std::fs::write(folder.path().join("certificate.pem"), leaf.certificate.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), leaf.key.serialize_pem()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_renewed_is_used() {
+    let (before, after) = (Authority::new("before"), Authority::new("after"));
+    let filed = Filed::with(&before.issue(&["localhost"])).await;
+    content(&filed.listener, trusting(before.der())).await;
+    store(&filed.folder, &after.issue(&["localhost"]));
+    assert_eq!(filed.hears(&trusting(after.der())).await, Ok(()));
+    content(&filed.listener, trusting(after.der())).await;
+    // Whoever had a session from before has to look at the new certificate.
+    let (near, _) = meet(&filed.listener, trusting(before.der())).await;
+    assert_eq!(alert(near).0, "unknown_ca");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_cannot_be_used_replaces_none() {
+    let authority = Authority::new("steady");
+    let filed = Filed::with(&authority.issue(&["localhost"])).await;
+    let key = filed.folder.path().join("key.pem");
+    let client = trusting(authority.der());
+    // Of a renewal, one file was written so far.
+    let renewed = authority.issue(&["localhost"]);
+    std::fs::write(&key, renewed.key.serialize_pem()).unwrap();
+    let failure = filed.hears(&client).await.unwrap_err();
+    assert_eq!(
+        (failure.option, &*failure.text),
+        ("keyfile", "the key does not belong to the certificate")
+    );
+    content(&filed.listener, client.clone()).await;
+    std::fs::remove_file(&key).unwrap();
+    let failure = filed.hears(&client).await.unwrap_err();
+    assert_eq!(failure.option, "keyfile");
+    assert!(failure.text.contains("No such file"), "{}", failure.text);
+    content(&filed.listener, client.clone()).await;
+    store(&filed.folder, &renewed);
+    assert_eq!(filed.hears(&client).await, Ok(()));
+    content(&filed.listener, client).await;
+}

@@ -112,7 +112,7 @@ pub(crate) fn listen_error<'a>(env: Env<'a>, error: &ListenError) -> Term<'a> {
 }
 
 /// `{options, {Name, Text}}`.
-fn config_error<'a>(env: Env<'a>, error: &TlsConfigError) -> Term<'a> {
+pub(crate) fn config_error<'a>(env: Env<'a>, error: &TlsConfigError) -> Term<'a> {
     let option = closed_table_atom(env, error.option);
     (atoms::options(), (option, string(env, &error.text))).encode(env)
 }

@@ -1,5 +1,5 @@
-//! The files that TLS options point to, read anew for every connection we make: a certificate that was renewed in place
-//! takes effect with the next connection, without a restart. A listener reads them when it is made.
+//! The files that TLS options point to, read anew for connections that we make and for those that come in: a certificate that was renewed in
+//! place takes effect with the next connection a second later, without a restart.
 
 use std::path::{Path, PathBuf};
 

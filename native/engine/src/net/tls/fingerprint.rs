@@ -67,15 +67,28 @@ pub(super) fn of(options: &TlsOptions, files: &Files) -> Fingerprint {
     let keylog = options.keylog.as_ref();
     digest.optional(keylog.map(|path| path.as_os_str().as_encoded_bytes()));
     digest.tag(u8::from(options.resumption));
-    let mut fingerprint = Fingerprint::default();
-    fingerprint.copy_from_slice(digest.0.finish().as_ref());
-    fingerprint
+    digest.finish()
+}
+
+/// Of what is in files alone: other options that are at work with it stay what they are.
+pub(super) fn of_files(files: &Files) -> Fingerprint {
+    let mut digest = Digest(Context::new(&SHA256));
+    for content in [&files.roots, &files.certificate, &files.key] {
+        digest.optional(content.as_deref());
+    }
+    digest.finish()
 }
 
 /// Every part goes in with its length, so that no two different sequences of parts give the same input.
 struct Digest(Context);
 
 impl Digest {
+    fn finish(self) -> Fingerprint {
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.copy_from_slice(self.0.finish().as_ref());
+        fingerprint
+    }
+
     fn tag(&mut self, tag: u8) {
         self.0.update(&[tag]);
     }

@@ -15,6 +15,7 @@ mod key_cost;
 mod keylog;
 pub mod options;
 mod pem;
+mod renewal;
 mod roots;
 pub mod server;
 mod sessions;
@@ -25,4 +26,5 @@ pub use handshake::{Handshake, TlsFacts};
 pub use options::{
     CertificateSource, Identity, KeySource, Roots, Secret, ServerNameOption, TlsOptions, TlsVersion, Verify,
 };
+pub use renewal::RenewalListener;
 pub use server::ServerTlsOptions;

@@ -15,9 +15,10 @@ use tokio_rustls::server::TlsStream;
 use super::cache::interrupted;
 use super::config::{self, PROVIDER};
 use super::error::{AtServer, TlsConfigError};
-use super::files::{Files, Paths};
+use super::files::Files;
 use super::handshake::{TlsFacts, facts, failure};
 use super::options::{H2, Identity, Roots, TlsVersion};
+use super::renewal::{Renewable, RenewalListener};
 use super::{identity, pem, roots, verify};
 use crate::net::error::ConnectError;
 
@@ -51,21 +52,26 @@ impl ServerTlsOptions {
     }
 }
 
-/// A configuration that handshakes with clients begin from.
+/// What handshakes with clients begin from.
 #[derive(Debug)]
-pub(in crate::net) struct Acceptor(Arc<ServerConfig>);
+pub(in crate::net) struct Acceptor(Arc<Renewable>);
 
 impl Acceptor {
     /// Reads the files that `options` name, and builds the configuration, away from the runtime's workers.
     pub(in crate::net) async fn prepare(options: &ServerTlsOptions) -> Result<Self, TlsConfigError> {
         let options = options.clone();
-        let config = spawn_blocking(move || build(&options, &Paths::of_server(&options).read()?))
+        let renewable = spawn_blocking(move || Renewable::new(options))
             .await
             .map_err(interrupted)??;
-        Ok(Self(Arc::new(config)))
+        Ok(Self(Arc::new(renewable)))
     }
 
-    /// Begins a handshake of this configuration.
+    /// Has `listener` told when the files have changed.
+    pub(in crate::net) fn tell(&self, listener: RenewalListener) {
+        self.0.tell(listener);
+    }
+
+    /// Begins a handshake.
     pub(in crate::net) fn handshake(&self) -> ServerHandshake {
         ServerHandshake(Arc::clone(&self.0))
     }
@@ -73,7 +79,7 @@ impl Acceptor {
 
 /// A handshake that can begin as soon as the client speaks.
 #[derive(Debug)]
-pub(in crate::net) struct ServerHandshake(Arc<ServerConfig>);
+pub(in crate::net) struct ServerHandshake(Arc<Renewable>);
 
 impl ServerHandshake {
     /// Runs the handshake. Dropping the future drops the stream.
@@ -81,7 +87,7 @@ impl ServerHandshake {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut stream = TlsAcceptor::from(self.0)
+        let mut stream = TlsAcceptor::from(self.0.config().await)
             .accept(stream)
             .await
             .map_err(|error| failure(AtServer::mark(error)))?;
@@ -97,7 +103,7 @@ impl ServerHandshake {
 }
 
 /// Builds the configuration. Blocks.
-fn build(options: &ServerTlsOptions, files: &Files) -> Result<ServerConfig, TlsConfigError> {
+pub(super) fn build(options: &ServerTlsOptions, files: &Files) -> Result<ServerConfig, TlsConfigError> {
     config::check_alpn(&options.alpn, "alpn_preferred_protocols")?;
     if !options.alpn.iter().any(|name| name == H2) {
         return Err(TlsConfigError::new(
@@ -118,7 +124,7 @@ fn build(options: &ServerTlsOptions, files: &Files) -> Result<ServerConfig, TlsC
     // The order of `PROVIDER` is one of speed on both sides.
     config.ignore_client_order = true;
     // The client keeps its session in a ticket, sealed with a key that only this configuration has: no memory is held for
-    // clients that may never come back, and no session passes from one listener's trust to another's. Keys change every six
+    // clients that may never come back, and no session passes from one listener's trust to another's, or to that of renewed files. Keys change every six
     // hours, and a ticket, with what was verified when it was made, is good for twelve at most.
     config.ticketer = Ticketer::new().map_err(|error| TlsConfigError::new("ssl_options", error.to_string()))?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
