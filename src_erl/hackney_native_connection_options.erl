@@ -1,7 +1,7 @@
 %% @private The options of a connection: checked, completed with their defaults, and cut to what the engine is told.
 -module(hackney_native_connection_options).
 
--export([connection/1, defaults/0, option/3, finish/1, from_url/2]).
+-export([connection/1, defaults/0, keepalive/0, keepalive/3, option/3, finish/1, from_url/2]).
 
 -export_type([connection/0]).
 
@@ -43,7 +43,7 @@
 %% @doc Checks the options of a connection that streams share. Returns what the engine is told, and how long connecting may take.
 -spec connection(map()) -> {ok, Engine :: map(), ConnectTimeout :: timeout()} | {error, term()}.
 connection(#{host := _, port := _} = Options) ->
-    Defaults = (defaults())#{keepalive => infinity, keepalive_timeout => ?KEEPALIVE_TIMEOUT},
+    Defaults = maps:merge(defaults(), keepalive()),
     case hackney_native_check:options(fun shared_option/3, Options, Defaults) of
         {ok, Checked} -> finish(Checked);
         {error, _} = Error -> Error
@@ -53,11 +53,18 @@ connection(Options) when is_map(Options) ->
 connection(_) ->
     {error, {badarg, options}}.
 
-shared_option(keepalive, infinity, Acc) -> Acc#{keepalive := infinity};
-shared_option(keepalive, Value, Acc) -> Acc#{keepalive := integer(keepalive, Value, 1, ?MAX_MILLISECONDS)};
-shared_option(keepalive_timeout, Value, Acc) ->
-    Acc#{keepalive_timeout := integer(keepalive_timeout, Value, 1, ?MAX_MILLISECONDS)};
+shared_option(Name, Value, Acc) when Name =:= keepalive; Name =:= keepalive_timeout -> keepalive(Name, Value, Acc);
 shared_option(Name, Value, Acc) -> option(Name, Value, Acc).
+
+%% @doc The defaults of the options that {@link keepalive/3} checks.
+-spec keepalive() -> map().
+keepalive() ->
+    #{keepalive => infinity, keepalive_timeout => ?KEEPALIVE_TIMEOUT}.
+
+%% @doc Checks `keepalive' or `keepalive_timeout'.
+-spec keepalive(keepalive | keepalive_timeout, term(), map()) -> map().
+keepalive(keepalive, infinity, Acc) -> Acc#{keepalive := infinity};
+keepalive(Name, Value, Acc) -> Acc#{Name := integer(Name, Value, 1, ?MAX_MILLISECONDS)}.
 
 %% @doc What holds for a connection unless its options say otherwise.
 -spec defaults() -> map().

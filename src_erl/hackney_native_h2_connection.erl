@@ -143,7 +143,8 @@ start_link(client, Socket, Options) ->
 %% `ssl' socket go through Erlang, so that its TLS is still `ssl''s.
 %%
 %% Options: `settings' (`initial_window_size' of each stream, 1 MiB; `max_frame_size'; `max_header_list_size'; a server's
-%% `max_concurrent_streams', 100, and `header_table_size'), `connection_window_size' (16 MiB), `enable_connect_protocol' (a server's).
+%% `max_concurrent_streams', 100, and `header_table_size'), `connection_window_size' (16 MiB), `enable_connect_protocol' (a server's),
+%% `idle_timeout', `keepalive' and `keepalive_timeout' (as for {@link hackney_native_h2:start_server/2}).
 -spec start_link(client | server, hackney_native_h2_socket:socket(), pid(), map()) -> {ok, pid()} | {error, term()}.
 start_link(Mode, _Socket, Owner, Options) when (Mode =:= client orelse Mode =:= server), is_pid(Owner), not is_map(Options) ->
     {error, {badarg, options}};

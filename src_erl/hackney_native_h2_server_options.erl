@@ -57,7 +57,8 @@ connection(_) ->
     {error, {badarg, options}}.
 
 connection_defaults() ->
-    #{handler => undefined, enable_connect_protocol => false, connection_window_size => ?CONNECTION_WINDOW_SIZE,
+    (hackney_native_connection_options:keepalive())
+    #{handler => undefined, enable_connect_protocol => false, connection_window_size => ?CONNECTION_WINDOW_SIZE, idle_timeout => infinity,
       settings => #{header_table_size => ?HEADER_TABLE_SIZE, max_concurrent_streams => ?MAX_CONCURRENT_STREAMS,
                     initial_window_size => ?INITIAL_WINDOW_SIZE, max_frame_size => ?MIN_FRAME_SIZE,
                     max_header_list_size => ?MAX_HEADER_LIST_SIZE}}.
@@ -69,6 +70,10 @@ connection_option(enable_connect_protocol, Value, Acc) ->
     Acc#{enable_connect_protocol := bool(enable_connect_protocol, Value)};
 connection_option(connection_window_size, Value, Acc) ->
     Acc#{connection_window_size := integer(connection_window_size, Value, 65535, ?MAX_WINDOW)};
+connection_option(Name, Value, Acc) when Name =:= keepalive; Name =:= keepalive_timeout ->
+    hackney_native_connection_options:keepalive(Name, Value, Acc);
+connection_option(idle_timeout, infinity, Acc) -> Acc#{idle_timeout := infinity};
+connection_option(idle_timeout, Value, Acc) -> Acc#{idle_timeout := integer(idle_timeout, Value, 1, ?MAX_32)};
 connection_option(settings, Given, #{settings := Defaults} = Acc) when is_map(Given) ->
     Acc#{settings := maps:fold(fun setting/3, Defaults, Given)};
 connection_option(settings, Other, _Acc) -> bad(settings, Other);
@@ -150,5 +155,5 @@ address(#{ip := undefined, inet6 := false}) -> {<<"0.0.0.0">>, false};
 address(#{ip := undefined, inet6 := true}) -> {<<"::">>, false};
 address(#{ip := Ip}) -> {Ip, false}.
 
-engine(#{settings := Settings, enable_connect_protocol := Connect, connection_window_size := Window}) ->
-    Settings#{enable_connect_protocol => Connect, connection_window_size => Window}.
+engine(#{settings := Settings} = Checked) ->
+    maps:merge(Settings, maps:with([enable_connect_protocol, connection_window_size, keepalive, keepalive_timeout, idle_timeout], Checked)).

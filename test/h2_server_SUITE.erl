@@ -31,7 +31,7 @@ groups() ->
      {life, [parallel],
       [stop_lets_requests_end, stop_has_a_deadline, stop_cuts_idle_connections, stop_while_greeting, name_is_forgotten, port_is_told,
        port_is_taken, server_is_supervised, goaway_by_the_server, goaway_by_the_client, socket_is_served, socket_served_with_ssl,
-       serve_socket_checks, server_of_a_caller_that_dies, settings_are_told, not_a_client]},
+       idle_connections_are_closed, busy_connections_are_not_idle, idle_client_of_ours, vanished_client_is_found, serve_socket_checks, server_of_a_caller_that_dies, settings_are_told, not_a_client]},
      {tls, [parallel], [over_tls, certificate_is_asked_for, alpn_is_needed, wrong_files, certificate_is_renewed]},
      {options, [parallel], [options_are_checked]},
      {application, [], [not_started, stopped_with_servers, code_is_replaced, nothing_is_left]}].
@@ -405,6 +405,55 @@ stop_cuts_idle_connections(_Config) ->
     _ = raw_peer:expect(Far, closed),
     _ = gone(element(1, Server)).
 
+%% In two steps (RFC 9113, 6.8): one that answers is gone when it has heard of it, one that does not, two seconds later.
+idle_connections_are_closed(_Config) ->
+    [begin
+         Server = told(#{idle_timeout => 50}),
+         Far = dial(Server, #{auto => Auto}),
+         ask(Far, 1),
+         {Conn, 1, _, _, _} = told_request(),
+         ok = ?H:respond(Conn, 1, 200, [], <<"late">>),
+         {<<"200">>, <<"late">>} = answer(Far, 1),
+         _ = raw_peer:expect(Far, closed),
+         [_, #{last := 1, code := no_error}] = raw_peer:sequence(Far, [goaway, goaway]),
+         _ = gone(Conn)
+     end || Auto <- [[settings, ping], [settings]]].
+
+%% However long a request takes; and those that come one after another.
+busy_connections_are_not_idle(_Config) ->
+    Server = told(#{idle_timeout => 200}),
+    Far = dial(Server),
+    ask(Far, 1),
+    {Conn, 1, _, _, _} = told_request(),
+    Until = erlang:monotonic_time(millisecond) + 500,
+    (fun Ask(Id) ->
+         ask(Far, Id),
+         {Conn, Id, _, _, _} = told_request(),
+         ok = ?H:respond(Conn, Id, 200, [], <<>>),
+         {<<"200">>, <<>>} = answer(Far, Id),
+         erlang:monotonic_time(millisecond) < Until andalso Ask(Id + 2)
+     end)(3),
+    ?assertEqual([], [Frame || #{type := goaway} = Frame <- raw_peer:transcript(Far)]),
+    ok = ?H:respond(Conn, 1, 200, [], <<>>),
+    _ = raw_peer:expect(Far, goaway).
+
+idle_client_of_ours(_Config) ->
+    Server = serve(fun hello/5),
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, ?H:server_port(Server), [binary, {active, false}]),
+    {ok, Conn} = ?C:start_link(client, Socket, self(), #{idle_timeout => 50}),
+    ok = gen_tcp:controlling_process(Socket, Conn),
+    ok = ?C:activate(Conn),
+    [connected, {closed, closed}] = events(Conn, 2),
+    _ = gone(Conn).
+
+vanished_client_is_found(_Config) ->
+    Far = dial(told(#{keepalive => 30, keepalive_timeout => 60}), #{auto => [settings]}),
+    ask(Far, 1),
+    {Conn, 1, _, _, _} = told_request(),
+    [{data, 1, <<>>, true}, {closed, {closed, keepalive_timeout}}] = events(Conn, 2),
+    _ = raw_peer:expect(Far, closed),
+    {error, closed} = ?H:respond(Conn, 1, 200, [], <<>>).
+
 %% A client that has not said a word does not hold it up.
 stop_while_greeting(_Config) ->
     Server = told(),
@@ -639,6 +688,8 @@ options_are_checked(_Config) ->
             [{#{}, {missing_required_option, [cert, key, handler]}}, {#{transport => tcp}, {missing_required_option, [handler]}},
              {Given#{transport => udp}, {badarg, {transport, udp}}}, {Given#{handler => fun() -> ok end}, '_'},
              {Given#{nonsense => 1}, {unsupported_option, nonsense}}, {Given#{backlog => 0}, {badarg, {backlog, 0}}},
+             {Given#{idle_timeout => 0}, {badarg, {idle_timeout, 0}}}, {Given#{keepalive => x}, {badarg, {keepalive, x}}},
+             {Given#{keepalive_timeout => infinity}, {badarg, {keepalive_timeout, infinity}}},
              {Given#{ip => "localhost"}, {badarg, {ip, "localhost"}}}, {Given#{acceptors => 0}, {badarg, {acceptors, 0}}},
              {Given#{ssl_opts => [{nonsense, 1}]}, {unsupported_option, {ssl_opts, nonsense}}},
              {Given#{settings => #{enable_push => 1}}, {unsupported_option, {settings, enable_push}}},

@@ -41,6 +41,7 @@ rustler::atoms! {
     accepted,
     authority,
     bytes,
+    idle_timeout,
     client,
     server,
     shutdown,

@@ -17,6 +17,7 @@ use super::connect::{self, Carrier, Standing};
 use super::connection::{Connection, Tether};
 use super::errand::Errand;
 use super::facts::GoAway;
+use super::idle::{Idle, Idleness};
 use super::info::Endpoints;
 pub use super::keepalive::Keepalive;
 use super::keepalive::{Pinger, Unanswered};
@@ -39,6 +40,8 @@ pub struct ClientOptions {
     pub connection: ConnectionOptions,
     /// PINGs, if any.
     pub keepalive: Option<Keepalive>,
+    /// How long it may have no stream before it is closed.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// The life of a connection, told to whoever keeps it. In this order, `GoAway` as often as the peer says so.
@@ -215,6 +218,7 @@ impl<O: Outlet> Client<O> {
             .options
             .keepalive
             .and_then(|keepalive| Some(Pinger::new(keepalive, connection.ping_pong()?)));
+        let mut idle = self.options.idle_timeout.map(Idle::new);
         let mut goaways = 0;
         // A client is connected when the peer's SETTINGS have come, which is now; a server when its own have been acknowledged.
         let mut awaited = connection.serves.then(|| Box::pin(sleep(SETTINGS_TIMEOUT)));
@@ -238,6 +242,15 @@ impl<O: Outlet> Client<O> {
             if let Some(Err(Unanswered)) = pinger.as_mut().map(|pinger| pinger.poll(cx, bytes_in)) {
                 pinger = None;
                 connection.give_up(Loss::PingTimeout);
+            }
+            let (streams, _, opened) = connection.load();
+            match idle.as_mut().map(|idle| idle.poll(cx, streams, opened)) {
+                Some(Idleness::Long) => connection.retire(),
+                Some(Idleness::Over) => {
+                    idle = None;
+                    connection.close();
+                }
+                Some(Idleness::Short) | None => {}
             }
         }
     }

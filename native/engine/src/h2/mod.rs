@@ -18,6 +18,7 @@ mod frame_scanner;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod idle;
 mod inbox;
 mod info;
 mod keepalive;

@@ -112,6 +112,7 @@ impl Served {
                     authority: String::new(),
                     connection: options().connection,
                     keepalive: None,
+                    idle_timeout: None,
                 },
                 ServerOptions {
                     max_concurrent_streams: Some(100),

@@ -122,6 +122,7 @@ fn client_options(connection: ConnectionOptions, keepalive: Option<Keepalive>) -
         authority: "localhost".into(),
         connection,
         keepalive,
+        idle_timeout: None,
     }
 }
 

@@ -167,8 +167,7 @@ struct StreamTerm<'a> {
 
 #[derive(NifMap)]
 #[rustler(decode)]
-struct ClientTerm {
-    authority: String,
+struct KeepaliveTerm {
     keepalive: Bound,
     keepalive_timeout: u64,
 }
@@ -261,7 +260,8 @@ pub(crate) fn decode_server(term: Term<'_>) -> NifResult<(ClientOptions, ServerO
     let options = ClientOptions {
         authority: String::new(),
         connection: connection(term)?,
-        keepalive: None,
+        keepalive: keepalive(term)?,
+        idle_timeout: idle_timeout(term)?,
     };
     let server = ServerOptions {
         max_concurrent_streams: server.max_concurrent_streams.0.and_then(|max| u32::try_from(max).ok()),
@@ -271,12 +271,18 @@ pub(crate) fn decode_server(term: Term<'_>) -> NifResult<(ClientOptions, ServerO
     Ok((options, server))
 }
 
-/// Reads the limits of a client's connection on a byte stream that is there already.
+fn idle_timeout(term: Term<'_>) -> NifResult<Option<Duration>> {
+    let Bound(timeout) = term.map_get(atoms::idle_timeout())?.decode()?;
+    Ok(timeout.map(Duration::from_millis))
+}
+
+/// Reads the options of a client's connection on a byte stream that is there already.
 pub(crate) fn decode_over(term: Term<'_>) -> NifResult<ClientOptions> {
     Ok(ClientOptions {
         authority: term.map_get(atoms::authority())?.decode()?,
         connection: connection(term)?,
-        keepalive: None,
+        keepalive: keepalive(term)?,
+        idle_timeout: idle_timeout(term)?,
     })
 }
 
@@ -317,17 +323,25 @@ fn roots(term: &RootsTerm<'_>) -> Roots {
 
 /// Reads the options of a connection that streams share.
 pub(crate) fn decode_client(term: Term<'_>) -> NifResult<(Dial, ClientOptions)> {
-    let options: ClientTerm = term.decode()?;
-    let keepalive = options.keepalive.0.map(|interval| Keepalive {
-        interval: Duration::from_millis(interval),
-        timeout: Duration::from_millis(options.keepalive_timeout),
-    });
     let options = ClientOptions {
-        authority: options.authority,
+        authority: term.map_get(atoms::authority())?.decode()?,
         connection: connection(term)?,
-        keepalive,
+        keepalive: keepalive(term)?,
+        // Pools see to it themselves.
+        idle_timeout: None,
     };
     Ok((dial(term)?, options))
+}
+
+fn keepalive(term: Term<'_>) -> NifResult<Option<Keepalive>> {
+    let KeepaliveTerm {
+        keepalive,
+        keepalive_timeout,
+    } = term.decode()?;
+    Ok(keepalive.0.map(|interval| Keepalive {
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_millis(keepalive_timeout),
+    }))
 }
 
 fn dial(term: Term<'_>) -> NifResult<Dial> {
