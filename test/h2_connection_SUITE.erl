@@ -7,7 +7,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
--import(h2_case, [gone/1, until/1, concurrently/1, result/1]).
+-import(h2_case, [gone/1, until/1, concurrently/1, in_call/1, result/1]).
 -import(h2_conn_case, [connect/0, connect/2, accept/2, asked/2, asked/3, event/1, events/2, silent/1, respond/2, headers/2,
                        kinds/2, pair/0, ssl_pair/0, taken_over/2]).
 
@@ -44,9 +44,8 @@ connected_comes_first(_Config) ->
 waiters_are_told(_Config) ->
     {Near, Socket} = pair(),
     Conn = taken_over(client, Near),
-    Test = self(),
-    Waiters = [concurrently(fun() -> Test ! waiting, ?C:wait_connected(Conn) end) || _ <- [1, 2, 3]],
-    [receive waiting -> ok end || _ <- Waiters],
+    Waiters = [concurrently(fun() -> ?C:wait_connected(Conn) end) || _ <- [1, 2, 3]],
+    [ok = in_call(Waiter) || Waiter <- Waiters],
     {error, timeout} = ?C:wait_connected(Conn, 0),
     Far = raw_peer:dialled(Socket, #{role => server, script => []}),
     _ = raw_peer:expect(Far, preface),
@@ -67,6 +66,7 @@ wait_hears_of_failure(_Config) ->
     {Near, Socket} = pair(),
     Conn = taken_over(client, Near),
     Wait = concurrently(fun() -> ?C:wait_connected(Conn) end),
+    ok = in_call(Wait),
     {ok, _} = gen_tcp:recv(Socket, 24),
     ok = gen_tcp:send(Socket, <<"HTTP/1.1 400 Bad Request\r\n\r\n">>),
     {error, Why} = result(Wait),
@@ -95,10 +95,8 @@ close_before_activate(_Config) ->
 close_while_connecting(_Config) ->
     {Near, Socket} = pair(),
     Conn = taken_over(client, Near),
-    Test = self(),
-    Wait = concurrently(fun() -> Test ! waiting, ?C:wait_connected(Conn) end),
-    receive waiting -> ok end,
-    until(fun() -> element(2, process_info(element(1, Wait), current_function)) =:= {gen, do_call, 4} end),
+    Wait = concurrently(fun() -> ?C:wait_connected(Conn) end),
+    ok = in_call(Wait),
     ok = ?C:close(Conn),
     receive {h2, Conn, {closed, normal}} -> ok after 0 -> error(not_told) end,
     {error, closed} = result(Wait),

@@ -6,7 +6,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
--import(h2_case, [gone/1, until/1, concurrently/1, result/1]).
+-import(h2_case, [gone/1, until/1, concurrently/1, in_call/1, result/1]).
 -import(h2_conn_case, [connect/0, connect/2, asked/2, asked/3, event/1, events/2, silent/1, respond/2, pair/0, ask/4,
                        taken_over/2]).
 
@@ -115,9 +115,10 @@ wrong_preface(_Config) ->
     {Near, Socket} = pair(),
     Conn = taken_over(server, Near),
     Wait = concurrently(fun() -> ?C:wait_connected(Conn) end),
+    ok = in_call(Wait),
     ok = gen_tcp:send(Socket, <<"GET / HTTP/1.1\r\nhost: a\r\n\r\n">>),
     ?assertEqual({closed, {closed, invalid_preface}}, event(Conn)),
-    ?assert(lists:member(result(Wait), [{error, {closed, invalid_preface}}, {error, closed}])).
+    ?assertEqual({error, {closed, invalid_preface}}, result(Wait)).
 
 settings_are_never_acknowledged(_Config) ->
     {Near, Socket} = pair(),

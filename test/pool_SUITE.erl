@@ -6,7 +6,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
--import(h2_case, [recv/1, drain/1, active/1, until/1, concurrently/1, result/1]).
+-import(h2_case, [recv/1, drain/1, active/1, until/1, concurrently/1, in_call/1, result/1]).
 
 -define(DEADLINE, 10000).
 
@@ -177,12 +177,10 @@ grows_to_the_maximum(_Config) ->
                    S
                end || N <- lists:seq(1, 6)],
     Seventh = concurrently(fun() -> {ok, S} = open(Pool, Peer), hackney_native:h2_info(S) end),
-    until(fun() -> in_line(Seventh) end),
+    ok = in_call(Seventh),
     [ok = hackney_native:h2_close(S) || S <- Streams],
     {ok, #{stream_id := 5}} = result(Seventh),
     ?assertEqual(3, raw_peer:connections(Peer)).
-
-in_line({Pid, _}) -> process_info(Pid, current_function) =:= {current_function, {gen, do_call, 4}}.
 
 a_crowd(_Config) ->
     Pool = a_crowd,
@@ -421,7 +419,7 @@ refused_growth(_Config) ->
     {ok, _} = Open(?DEADLINE),
     ?assertEqual({error, connect_timeout}, Open(100)),
     Waiting = concurrently(fun() -> {ok, S} = Open(?DEADLINE), hackney_native:h2_info(S) end),
-    until(fun() -> in_line(Waiting) end),
+    ok = in_call(Waiting),
     ok = gen_tcp:send(Socket, h2_frames:settings([{max_concurrent_streams, 2}])),
     ?assertMatch({ok, #{state := connected}}, result(Waiting)).
 

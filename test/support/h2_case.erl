@@ -4,7 +4,7 @@
 
 -export([start/0, open/0, open/1, open/2, open_to/2, respond/1, respond/2, recv/1, drain/1,
          active/1, silent/1, gone/1, until/1, until/2, refused_port/0, is_bad/1, is_closed/1,
-         concurrently/1, result/1, reader_waits/1, queued/2, ended/1, stream_options/1, reason/1, fds/0, rss/0]).
+         concurrently/1, in_call/1, result/1, reader_waits/1, queued/2, ended/1, stream_options/1, reason/1, fds/0, rss/0]).
 
 -export_type([task/0]).
 
@@ -151,6 +151,13 @@ is_closed(Result) ->
 %% @doc Runs a call in a process of its own.
 -spec concurrently(fun(() -> term())) -> task().
 concurrently(Fun) -> spawn_monitor(fun() -> exit({result, Fun()}) end).
+
+%% @doc Waits until it waits for the answer of a call, which has been sent then.
+-spec in_call(task()) -> ok.
+in_call({Pid, _}) ->
+    until(fun() ->
+        process_info(Pid, [current_function, status]) =:= [{current_function, {gen, do_call, 4}}, {status, waiting}]
+    end).
 
 %% @doc Waits until a process waits in `h2_recv'. Asked without calling it: that would be a reader too.
 -spec reader_waits(pid()) -> ok.
