@@ -218,7 +218,7 @@ impl<O: Outlet> Connection<O> {
         if !self.is_shared() {
             return false;
         }
-        if !driver.side.is_open() {
+        if !driver.side.is_open() || self.is_closing() {
             return self.admit_nobody(place);
         }
         let waker = driver.waker.clone();

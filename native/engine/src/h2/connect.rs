@@ -29,7 +29,7 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 pub struct Carrier {
     pub(crate) io: Box<dyn Io>,
     pub(crate) endpoints: Endpoints,
-    /// Its bytes are posted to a process, which only the engine's threads may do: no caller's thread drives the connection.
+    /// Its bytes are posted to a process, which only the engine's threads may do: no caller's thread reads or writes.
     pub(crate) carried: bool,
 }
 

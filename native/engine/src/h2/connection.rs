@@ -105,7 +105,7 @@ pub(crate) struct Connection<O: Outlet> {
     given_up: AtomicBool,
     /// The peer opens the streams.
     pub(super) serves: bool,
-    /// Driven by its task only: a server's writes the answers to many requests at a time, see also [`super::Carrier`].
+    /// Its task alone reads and writes: a server's writes the answers to many requests at a time, see also [`super::Carrier`].
     by_task: bool,
     crowd: Crowd,
     /// No stream is to be opened on it any more.
@@ -299,9 +299,14 @@ impl<O: Outlet> Connection<O> {
     /// Streams may be opened, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         !self.retiring.load(Ordering::Acquire)
-            && !self.closing.load(Ordering::Acquire)
+            && !self.is_closing()
             && self.facts.goaway().is_none()
             && self.facts.ending().is_none()
+    }
+
+    /// Its user has closed it, whether or not the task has come to that.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     pub(super) fn is_retiring(&self) -> bool {
@@ -449,7 +454,7 @@ impl<O: Outlet> Connection<O> {
             // The task asks whether this was the end.
             news = true;
         }
-        if self.closing.load(Ordering::Acquire) && !driver.closed {
+        if self.is_closing() && !driver.closed {
             // However many streams there are to be ended: not on a caller's thread.
             news |= place.is_inline();
             if place == Place::Task {
@@ -458,7 +463,7 @@ impl<O: Outlet> Connection<O> {
         }
         news |= self.admit(driver, place);
         if place == Place::Opener && self.is_left_to_task() {
-            // h2 has left a note by now, which the task will serve.
+            // Nothing was read or written so far, and nothing must be ahead of this. The task is told to, which serves every note.
             self.baton.clear_note();
             return true;
         }
