@@ -254,8 +254,8 @@ unset_stream_handler(Conn, StreamId) -> hackney_native_h2_connection:unset_strea
 %% `enable_connect_protocol' (RFC 8441); `idle_timeout' (`infinity', or milliseconds without a stream after which a connection is closed, with
 %% GOAWAY); `keepalive' and `keepalive_timeout' (as for {@link hackney_native:h2_connect/2}, to find clients that have vanished). `acceptors' is taken and without effect: nobody is blocked in accepting.
 %%
-%% Certificates, keys and roots that are in files may be renewed there: once the files have changed, connections that come in a second later
-%% are shown the new ones. Files that cannot be used change nothing, and `logger' gets a warning.
+%% Certificates, keys and roots that are in files may be renewed there: connections that come in two seconds after the files were
+%% written are shown the new ones. Files that cannot be used change nothing, and `logger' gets a warning.
 %%
 %% Errors: `{missing_required_option, Names}', `{listen_failed, Posix}', `verify_peer_requires_cacerts', `{options, {Name, Text}}' for
 %% a file that cannot be used, `{unsupported_option, Name}', `{badarg, What}', `{not_started, hackney_native}'.

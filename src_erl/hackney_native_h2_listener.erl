@@ -95,10 +95,10 @@ handle_info({hackney_native_nif, {accepted, Id}}, {Port, #server{engine = Engine
             {noreply, {Port, Server}}
     end;
 handle_info({hackney_native_nif, {certificates, ok}}, {Port, _} = State) ->
-    logger:info("hackney_native: the server on port ~b uses the certificates that it has found renewed", [Port]),
+    logger:info("hackney_native: the server on port ~b has read its certificates again, and uses them", [Port]),
     {noreply, State};
 handle_info({hackney_native_nif, {certificates, {error, {options, {Name, Text}}}}}, {Port, _} = State) ->
-    logger:warning("hackney_native: the server on port ~b goes on with the certificates it has, as the new ones cannot be used: ~p: ~ts",
+    logger:warning("hackney_native: the server on port ~b goes on with the certificates it has, as its files cannot be used now: ~p: ~ts",
                    [Port, Name, Text]),
     {noreply, State};
 handle_info({'DOWN', Monitor, process, _, _}, {Port, #server{connections = Connections0, stopping = Stopping} = Server}) ->

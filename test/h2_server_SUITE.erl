@@ -655,11 +655,14 @@ certificate_is_renewed(Config) ->
     ok = file:del_dir_r(Folder),
     {SecondCert, SecondKey} = Made(),
     ok = file:write_file(Key, FirstKey),
-    until(fun() -> ?assert(Shows(FirstCert)), is_warned(keyfile) end),
-    ok = file:write_file(Key, SecondKey),
-    until(fun() -> Shows(SecondCert) end),
-    ?assertNot(is_warned(keyfile)),
-    ok = logger:remove_handler(?FUNCTION_NAME),
+    try
+        until(fun() -> ?assert(Shows(FirstCert)), is_warned(keyfile) end),
+        ok = file:write_file(Key, SecondKey),
+        until(fun() -> Shows(SecondCert) end),
+        ?assertNot(is_warned(keyfile))
+    after
+        ok = logger:remove_handler(?FUNCTION_NAME)
+    end,
     ok = ?H:stop_server(Server).
 
 %% What a client that asks for nothing is shown.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dashmap::DashMap;
 use hackney_engine::h2::{Carrier, Client};
-use hackney_engine::net::{self, ConnectError, Incoming, Listener, PipeEnd, PipeOut};
+use hackney_engine::net::{self, ConnectError, Incoming, Listener, PipeEnd, PipeOut, TlsConfigError};
 use hackney_engine::runtime::{self, Handle};
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
@@ -90,15 +90,10 @@ fn listen<'a>(env: Env<'a>, options: Term<'a>, workers: usize) -> NifResult<Term
         return Ok(gone(env));
     };
     let address = bound.local_addr();
-    let process = env.pid();
+    let (process, runtime) = (env.pid(), handle.clone());
     bound.tell_of_renewal(Box::new(move |renewal| {
-        post(&process, |env| {
-            let news = match renewal {
-                Ok(()) => atoms::ok().encode(env),
-                Err(failure) => error(env, errors::config_error(env, &failure)),
-            };
-            (atoms::hackney_native_nif(), (atoms::certificates(), news)).encode(env)
-        });
+        // Where posting is at home, and in whose order.
+        runtime.spawn(async move { post_renewal(&process, &renewal) });
     }));
     let listening = Arc::new(Listening {
         waiting: Mutex::default(),
@@ -115,6 +110,16 @@ fn listen<'a>(env: Env<'a>, options: Term<'a>, workers: usize) -> NifResult<Term
     }
     handle.spawn(accept(bound, listening, env.pid()));
     Ok((atoms::ok(), crate::terms::info::address(env, &address)).encode(env))
+}
+
+fn post_renewal(process: &LocalPid, renewal: &Result<(), TlsConfigError>) {
+    post(process, |env| {
+        let news = match renewal {
+            Ok(()) => atoms::ok().encode(env),
+            Err(failure) => error(env, errors::config_error(env, failure)),
+        };
+        (atoms::hackney_native_nif(), (atoms::certificates(), news)).encode(env)
+    });
 }
 
 /// Stops the caller's listening.
@@ -243,7 +248,7 @@ fn adopt<'a>(
     clients::enter(env, client, Room::new(pid, owner, false))
 }
 
-/// Posts what comes out of a pipe. Such connections are driven by the engine's threads only; but the last of one may be dropped on
+/// Posts what comes out of a pipe. Such connections read and write on the engine's threads only; but the last of one may be dropped on
 /// another.
 fn carry(handle: &Handle, process: LocalPid, out: PipeOut) {
     // SAFETY: has no demands.

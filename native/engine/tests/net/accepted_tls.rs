@@ -1,6 +1,7 @@
 //! TLS of connections that come in, with our own client at the other end: what is agreed on, and who is refused how.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use hackney_engine::net::{
     CertificateSource, ConnectError, Connected, Dial, Identity, KeySource, ListenError, ListenOptions, Listener, Roots,
@@ -482,6 +483,7 @@ impl Filed {
             if let Ok(news) = self.news.try_recv() {
                 return news;
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
             assert!(tokio::time::Instant::now() < deadline, "nothing is told");
         }
     }
@@ -528,4 +530,63 @@ async fn a_certificate_that_cannot_be_used_replaces_none() {
     store(&filed.folder, &renewed);
     assert_eq!(filed.hears(&client).await, Ok(()));
     content(&filed.listener, client).await;
+}
+
+/// Nobody has come while it was renewed: the first ones, however many they are, wait until that is seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_shown_a_certificate_that_was_replaced_long_ago() {
+    let (before, after) = (Authority::new("long ago"), Authority::new("since"));
+    let filed = Filed::with(&before.issue(&["localhost"])).await;
+    store(&filed.folder, &after.issue(&["localhost"]));
+    for name in ["certificate.pem", "key.pem"] {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(filed.folder.path().join(name));
+        file.unwrap()
+            .set_modified(SystemTime::now() - Duration::from_secs(3600))
+            .unwrap();
+    }
+    // What it has read is not fresh any more then.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let clients = (0..10).map(|_| {
+        let target = to("localhost", filed.listener.local_addr(), trusting(after.der()));
+        tokio::spawn(async move { dial(&target).await })
+    });
+    let clients: Vec<_> = clients.collect();
+    for _ in &clients {
+        let incoming = filed.listener.accept().await;
+        tokio::spawn(incoming.greet());
+    }
+    for client in clients {
+        client.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_to_trust_is_renewed_too() {
+    let (before, after) = (Authority::new("trusted before"), Authority::new("trusted since"));
+    let folder = TempDir::new().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, before.certificate.pem()).unwrap();
+    let leaf = before.issue(&["localhost"]);
+    let listener = listener(ServerTlsOptions {
+        verify_client: true,
+        client_roots: Some(Roots::PemFile(roots.clone())),
+        ..options(&leaf)
+    })
+    .await;
+    let (tell, news) = std::sync::mpsc::channel();
+    listener.tell_of_renewal(Box::new(move |renewal| tell.send(renewal).unwrap()));
+    let filed = Filed { folder, listener, news };
+    let client = |authority: &Authority| TlsOptions {
+        identity: Some(identity(&authority.issue(&["client.example"]))),
+        ..trusting(before.der())
+    };
+    let (old, new) = (client(&before), client(&after));
+    content(&filed.listener, old.clone()).await;
+    std::fs::write(&roots, after.certificate.pem()).unwrap();
+    assert_eq!(filed.hears(&old).await, Ok(()));
+    content(&filed.listener, new).await;
+    let (_, far) = meet(&filed.listener, old).await;
+    assert_eq!(alert(far).0, "unknown_ca");
 }

@@ -1,7 +1,8 @@
 //! The files that TLS options point to, read anew for connections that we make and for those that come in: a certificate that was renewed in
-//! place takes effect with the next connection a second later, without a restart.
+//! place takes effect with the next connection a second later, with a listener two, without a restart.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::error::TlsConfigError;
 use super::keylog;
@@ -52,6 +53,29 @@ impl Paths {
         }
         paths.add(&options.identity);
         paths
+    }
+
+    /// The same files whatever becomes of the working directory.
+    pub(super) fn absolute(self) -> Self {
+        let absolute = |path: Option<PathBuf>| path.map(|path| std::path::absolute(&path).unwrap_or(path));
+        Self {
+            roots: absolute(self.roots),
+            certificate: absolute(self.certificate),
+            key: absolute(self.key),
+            keylog: absolute(self.keylog),
+        }
+    }
+
+    /// Whether none was written to within so long: somebody may be at it, and half a chain of certificates is one too. A time that is still to
+    /// come says nothing. Blocks.
+    pub(super) fn are_settled(&self, time: Duration) -> bool {
+        let written = |path: &PathBuf| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
+        let now = SystemTime::now();
+        [&self.roots, &self.certificate, &self.key]
+            .into_iter()
+            .flatten()
+            .filter_map(written)
+            .all(|written| now.duration_since(written).map_or(true, |age| age >= time))
     }
 
     fn add(&mut self, identity: &Identity) {

@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::error::TlsConfigError;
 use super::files::Paths;
@@ -16,16 +17,17 @@ use super::fingerprint::{self, Fingerprint};
 use super::server::{self, ServerTlsOptions};
 use crate::net::recent::FRESH;
 
-/// How long a handshake waits for the files. There is a configuration without them, which one that hangs is not to keep from clients.
+/// How long handshakes wait for a look at the files. There is a configuration without it, which a file system that hangs is not to keep
+/// from clients.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Is told of each change of a listener's files: that the new ones are used from now on, or why they cannot be, and the former are.
+/// Is told of each change of a listener's files: that they are used from now on, or why they cannot be, and what there was before is.
 /// Called on a thread of the runtime's that may block.
 pub type RenewalListener = Box<dyn Fn(Result<(), TlsConfigError>) + Send + Sync>;
 
 /// See the module's text.
 pub(super) struct Renewable {
-    /// What it is made from; `None` when that are no files.
+    /// What it is made from, a key's password included; `None` when there are no files.
     from: Option<(ServerTlsOptions, Paths)>,
     current: Mutex<Current>,
     listener: OnceLock<RenewalListener>,
@@ -33,10 +35,11 @@ pub(super) struct Renewable {
 
 struct Current {
     config: Arc<ServerConfig>,
-    /// Of what was in the files.
-    fingerprint: Fingerprint,
+    /// Of what was in the files at the last look. `None` when they could not be read.
+    found: Option<Fingerprint>,
     looked_at: Instant,
-    looking: bool,
+    /// A look is under way, until the other end is dropped.
+    looking: Option<watch::Receiver<()>>,
     /// What was told last, when that was a failure.
     failure: Option<TlsConfigError>,
 }
@@ -50,7 +53,7 @@ impl fmt::Debug for Renewable {
 impl Renewable {
     /// Reads the files that `options` name, and builds the configuration. Blocks.
     pub(super) fn new(options: ServerTlsOptions) -> Result<Self, TlsConfigError> {
-        let paths = Paths::of_server(&options);
+        let paths = Paths::of_server(&options).absolute();
         let looked_at = Instant::now();
         let files = paths.read()?;
         let config = Arc::new(server::build(&options, &files)?);
@@ -58,9 +61,9 @@ impl Renewable {
             from: (paths != Paths::default()).then_some((options, paths)),
             current: Mutex::new(Current {
                 config,
-                fingerprint: fingerprint::of_files(&files),
+                found: Some(fingerprint::of_files(&files)),
                 looked_at,
-                looking: false,
+                looking: None,
                 failure: None,
             }),
             listener: OnceLock::new(),
@@ -74,42 +77,58 @@ impl Renewable {
 
     /// What to begin a handshake with. Files are read again once what was read of them is a second old.
     pub(super) async fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
-        if self.is_due() {
-            let looking = Looking(Arc::clone(self));
-            let _ = timeout(PATIENCE, spawn_blocking(move || looking.0.look())).await;
+        if let Some((mut look, patience)) = self.look_under_way() {
+            // The other end never sends anything.
+            let _ = timeout_at(patience, look.changed()).await;
         }
         Arc::clone(&self.current.lock().config)
     }
 
-    /// True for one who asks at a time, who then has to look. However long that takes, it keeps one thread only.
-    fn is_due(&self) -> bool {
+    /// A look that is under way or is due, and until when to wait for it. There is one at a time, so that files that hang keep one thread.
+    fn look_under_way(self: &Arc<Self>) -> Option<(watch::Receiver<()>, Instant)> {
+        self.from.as_ref()?;
         let mut current = self.current.lock();
-        let due = self.from.is_some() && !current.looking && current.looked_at.elapsed() >= FRESH;
-        if due {
-            current.looking = true;
-            current.looked_at = Instant::now();
+        if let Some(look) = &current.looking {
+            return Some((look.clone(), current.looked_at + PATIENCE));
         }
-        due
+        if current.looked_at.elapsed() < FRESH {
+            return None;
+        }
+        let (end, look) = watch::channel(());
+        current.looking = Some(look.clone());
+        current.looked_at = Instant::now();
+        let patience = current.looked_at + PATIENCE;
+        drop(current);
+        let looking = Looking {
+            renewable: Arc::clone(self),
+            _end: end,
+        };
+        spawn_blocking(move || looking.renewable.look());
+        Some((look, patience))
     }
 
     /// Reads the files, and tells if there is something new in them. Blocks.
     fn look(&self) {
         let Some((options, paths)) = &self.from else { return };
-        let known = self.current.lock().fingerprint;
-        let made = paths.read().and_then(|files| {
-            let fingerprint = fingerprint::of_files(&files);
-            if fingerprint == known {
-                return Ok(None);
+        if !paths.are_settled(FRESH) {
+            return;
+        }
+        let (found, made) = match paths.read() {
+            Ok(files) => {
+                let found = Some(fingerprint::of_files(&files));
+                if found == self.current.lock().found {
+                    return;
+                }
+                (found, server::build(options, &files))
             }
-            Ok(Some((Arc::new(server::build(options, &files)?), fingerprint)))
-        });
+            Err(failure) => (None, Err(failure)),
+        };
         let mut current = self.current.lock();
+        current.found = found;
         let news = match made {
-            Ok(made) => {
+            Ok(config) => {
+                current.config = Arc::new(config);
                 current.failure = None;
-                let Some((config, fingerprint)) = made else { return };
-                current.config = config;
-                current.fingerprint = fingerprint;
                 Ok(())
             }
             Err(failure) if current.failure.as_ref() == Some(&failure) => return,
@@ -125,11 +144,14 @@ impl Renewable {
     }
 }
 
-/// While it is there, nobody else looks.
-struct Looking(Arc<Renewable>);
+/// A look. With it, waiting for it ends, also where it is never begun.
+struct Looking {
+    renewable: Arc<Renewable>,
+    _end: watch::Sender<()>,
+}
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        self.0.current.lock().looking = false;
+        self.renewable.current.lock().looking = None;
     }
 }
