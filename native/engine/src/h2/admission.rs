@@ -132,11 +132,11 @@ impl<O: Outlet> Stream<O> {
             request: request.into_request(scheme)?,
             fin,
         };
-        if !connection.take_place(waits) {
+        if !connection.load.take_place(waits) {
             return Err(OpenError::Full);
         }
         if !connection.admissions.join(waiting) {
-            connection.give_place_back();
+            connection.load.give_place_back();
             return Err(OpenError::Ended(connection.refusal()));
         }
         let _ = connection.drive(Place::Opener);
@@ -166,7 +166,7 @@ impl<O: Outlet> Stream<O> {
             epitaph.cancel();
             stream.turned_away(reason);
             if connection.admissions.leave(&stream) {
-                connection.give_place_back();
+                connection.load.give_place_back();
             }
         });
     }
@@ -243,13 +243,13 @@ impl<O: Outlet> Connection<O> {
                 return false;
             };
             if !stream.claim() {
-                self.give_place_back();
+                self.load.give_place_back();
                 continue;
             }
             match self.launch(driver, &stream, request, fin) {
                 Ok(()) => stream.admitted(place),
                 Err(error) => {
-                    self.give_place_back();
+                    self.load.give_place_back();
                     stream.state.lock().admitted = false;
                     stream.turn_away_soon(error, place);
                 }
@@ -267,15 +267,6 @@ impl<O: Outlet> Connection<O> {
             stream.turned_away(OpenError::Ended(self.refusal()));
         }
         false
-    }
-
-    /// Why nobody is admitted any more.
-    pub(super) fn refusal(&self) -> EndReason {
-        if self.facts.goaway().is_some() || self.is_retiring() {
-            EndReason::Unprocessed
-        } else {
-            self.lost()
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::connect::{self, Carrier, Standing};
-use super::connection::{Connection, Tether};
+use super::connection::Connection;
 use super::errand::Errand;
 use super::facts::GoAway;
 use super::idle::{Idle, Idleness};
@@ -22,6 +22,7 @@ use super::info::Endpoints;
 pub use super::keepalive::Keepalive;
 use super::keepalive::{Pinger, Unanswered};
 use super::options::ConnectionOptions;
+use super::tether::Tether;
 use crate::error::{EndReason, Loss, OpenError};
 use crate::net::{self, ConnectError, Dial};
 use crate::outlet::Outlet;
@@ -243,7 +244,7 @@ impl<O: Outlet> Client<O> {
                 pinger = None;
                 connection.give_up(Loss::PingTimeout);
             }
-            let (streams, _, opened) = connection.load();
+            let (streams, _, opened) = connection.load.figures();
             match idle.as_mut().map(|idle| idle.poll(cx, streams, opened)) {
                 Some(Idleness::Long) => connection.retire(),
                 Some(Idleness::Over) => {
@@ -304,7 +305,7 @@ impl<O: Outlet> Client<O> {
     }
 
     fn load_of(connection: &Connection<O>) -> ClientLoad {
-        let (streams, most, opened) = connection.load();
+        let (streams, most, opened) = connection.load.figures();
         ClientLoad {
             streams,
             waiting: connection.admissions.len().unwrap_or_default(),

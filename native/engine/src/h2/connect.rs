@@ -12,12 +12,14 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
-use super::connection::{Connection, Io, Place, Tether, panic_text};
+use super::connection::{Connection, Io, Place};
 use super::facts::Facts;
 use super::info::Endpoints;
 use super::options::ConnectionOptions;
+use super::reason::panic_text;
 use super::side::{Bottom, Side};
 use super::tap::{Allowance, Tap};
+use super::tether::Tether;
 use crate::error::{EndReason, OpenError};
 use crate::net::{Connected, Pipe};
 use crate::outlet::Outlet;

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use atomic_waker::AtomicWaker;
-use h2::Reason;
 use http::Request;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -18,8 +17,10 @@ use super::crowd::Crowd;
 use super::errand::Errand;
 use super::facts::{Ending, Facts};
 use super::info::Endpoints;
+use super::load::Load;
 use super::pump::{Pump, Pumped};
 use super::ready::ReadyFlag;
+use super::reason::panic_text;
 use super::side::{Accepted, Side};
 use super::stream::{Link, Phase, Stream};
 use super::tap::Allowance;
@@ -110,20 +111,9 @@ pub(crate) struct Connection<O: Outlet> {
     crowd: Crowd,
     /// No stream is to be opened on it any more.
     retiring: AtomicBool,
-    /// For who must not wait for the driver.
-    load: Load,
+    pub(super) load: Load,
     /// It ends, and with it the streams that are left.
     ending: AtomicBool,
-}
-
-/// See [`Connection::load`].
-#[derive(Default)]
-struct Load {
-    /// Streams on it or in line.
-    taken: AtomicUsize,
-    /// As of the last round.
-    most: AtomicUsize,
-    opened: AtomicUsize,
 }
 
 /// What is driven.
@@ -235,7 +225,7 @@ impl<O: Outlet> Connection<O> {
         };
         // Set once: only one opening gets here, see `Phase`.
         let _ = stream.link.set(link);
-        self.load.opened.fetch_add(1, Ordering::Relaxed);
+        self.load.count_opened();
         entry.insert(pump(ready.clone()));
         ready.mark();
     }
@@ -271,31 +261,6 @@ impl<O: Outlet> Connection<O> {
         self.drive_soon();
     }
 
-    /// How many streams it has or has in line, how many it may have, and how many were opened so far.
-    pub(super) fn load(&self) -> (usize, usize, usize) {
-        let Load { taken, most, opened } = &self.load;
-        (
-            taken.load(Ordering::Relaxed),
-            most.load(Ordering::Relaxed),
-            opened.load(Ordering::Relaxed),
-        )
-    }
-
-    /// Counts one more stream, if there is a place for it, or in any case when it `waits` otherwise. False when it is not counted.
-    pub(super) fn take_place(&self, waits: bool) -> bool {
-        let most = self.load.most.load(Ordering::Relaxed);
-        let take = |taken| (waits || taken < most).then_some(taken + 1);
-        self.load
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-    }
-
-    /// A stream that was counted is no more, or never came to be.
-    pub(super) fn give_place_back(&self) {
-        self.load.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-
     /// Streams may be opened, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         !self.retiring.load(Ordering::Acquire)
@@ -311,13 +276,6 @@ impl<O: Outlet> Connection<O> {
 
     pub(super) fn is_retiring(&self) -> bool {
         self.retiring.load(Ordering::Acquire)
-    }
-
-    fn note_load(&self, driver: &Driver<O>) {
-        if self.is_shared() {
-            let most = driver.side.max_send_streams();
-            self.load.most.store(most, Ordering::Relaxed);
-        }
     }
 
     /// A handle to send PINGs with; there is one only.
@@ -420,7 +378,7 @@ impl<O: Outlet> Connection<O> {
 
     /// Drops the connection as it stands: whoever is to hear of it has heard. It holds its streams, which hold it: without this
     /// they would keep each other for ever.
-    fn sever(&self) {
+    pub(super) fn sever(&self) {
         self.ending.store(true, Ordering::Release);
         while !self.baton.take_or_note() {
             // An inline driver holds it, for microseconds.
@@ -485,7 +443,9 @@ impl<O: Outlet> Connection<O> {
             self.crowd.count(looked_after);
         }
         self.widen(driver);
-        self.note_load(driver);
+        if self.is_shared() {
+            self.load.allow(driver.side.max_send_streams());
+        }
         news
     }
 
@@ -518,7 +478,7 @@ impl<O: Outlet> Connection<O> {
         let Accepted { head, body, respond } = accepted;
         let id = respond.stream_id().as_u32();
         let stream = acceptor.stream(id);
-        self.take_place(true);
+        self.load.take_place(true);
         let mut body = body;
         let mut state = stream.state.lock();
         state.phase = Phase::Open;
@@ -626,68 +586,6 @@ impl<O: Outlet> Connection<O> {
     pub(super) fn is_shared(&self) -> bool {
         self.window.is_some()
     }
-
-    /// Why the connection is over, as far as its byte stream tells.
-    pub(super) fn lost(&self) -> EndReason {
-        match self.facts.ending() {
-            Some(Ending::Broken(loss)) => EndReason::Lost(loss),
-            _ => EndReason::Closed,
-        }
-    }
-
-    /// What h2's error means to a stream.
-    pub(super) fn end_reason(&self, error: &h2::Error, stream: Option<u32>) -> EndReason {
-        let code = error.reason().map(u32::from);
-        match code {
-            // RFC 9113, 6.9.1 has two errors of flow control: too much sent to us, or too much allowed us.
-            Some(code)
-                if error.is_library()
-                    && code == u32::from(Reason::FLOW_CONTROL_ERROR)
-                    && !self.facts.send_window_too_large() =>
-            {
-                EndReason::RecvBufferOverflow
-            }
-            Some(code) if error.is_reset() => EndReason::Reset(code),
-            Some(code) if error.is_go_away() && error.is_remote() => {
-                let served = self.facts.goaway().map_or(u32::MAX, |goaway| goaway.last_stream);
-                match stream {
-                    Some(id) if self.is_shared() && id > served => EndReason::Unprocessed,
-                    _ => EndReason::GoAway(code),
-                }
-            }
-            Some(code) => EndReason::Lost(Loss::Protocol(code)),
-            None => match self.facts.ending() {
-                Some(Ending::Orderly) => EndReason::Closed,
-                Some(Ending::Broken(loss)) => EndReason::Lost(loss),
-                None => EndReason::Lost(Loss::Other(error.to_string())),
-            },
-        }
-    }
-}
-
-/// Severs its connection when it goes: at the end of the connection's task, or wherever that is dropped.
-pub(super) struct Tether<O: Outlet>(pub(super) Arc<Connection<O>>);
-
-/// Tethers there are.
-static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-
-/// Connections that stand, those included that have no stream left and say goodbye.
-pub fn connections() -> usize {
-    CONNECTIONS.load(Ordering::Relaxed)
-}
-
-impl<O: Outlet> Tether<O> {
-    pub(super) fn new(connection: Arc<Connection<O>>) -> Self {
-        CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        Tether(connection)
-    }
-}
-
-impl<O: Outlet> Drop for Tether<O> {
-    fn drop(&mut self) {
-        self.0.sever();
-        CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl<O: Outlet> Wake for Connection<O> {
@@ -704,7 +602,7 @@ impl<O: Outlet> Wake for Connection<O> {
 fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
     connection.facts.forget(pump.id);
     if connection.is_shared() {
-        connection.give_place_back();
+        connection.load.give_place_back();
     }
     let stream = pump.stream.clone();
     // A panic inside h2 leaves its lock poisoned, and dropping a handle panics then too.
@@ -724,11 +622,4 @@ fn over<O: Outlet>(connection: &Connection<O>, pump: Pump<O>, place: Place) {
         _ if unheard => {}
         _ => stream.run_soon(Stream::leave),
     }
-}
-
-/// A panic's message.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "unknown panic".to_owned())
 }

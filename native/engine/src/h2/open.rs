@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connect::{self, Carrier, Standing};
-use super::connection::Tether;
 use super::errand::Errand;
 use super::options::{RequestHead, Target};
 use super::stream::{Phase, Stream};
+use super::tether::Tether;
 use crate::error::{EndReason, OpenError};
 use crate::net::{self, ConnectError, Dial};
 use crate::outlet::{Life, Outlet};

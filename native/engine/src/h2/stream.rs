@@ -11,13 +11,14 @@ use tokio::sync::Notify;
 
 use h2::Reason;
 
-use super::connection::{Connection, Place, panic_text};
+use super::connection::{Connection, Place};
 use super::credit::Credit;
 use super::errand::Errand;
 use super::inbox::{Inbox, ModeChange};
 use super::options::{StreamOptions, Target};
 use super::outbox::{Fin, Outbox, Payload};
 use super::ready::ReadyFlag;
+use super::reason::panic_text;
 use super::spin::Spin;
 use crate::error::{ConsumeError, EndReason, ModeError, OpenError, RecvError, SendError};
 use crate::message::{Message, Mode};
