@@ -122,6 +122,8 @@ pub(super) struct Driver<O: Outlet> {
     pub(super) streams: Slab<Pump<O>>,
     /// Every stream was told that its user has closed the connection.
     closed: bool,
+    /// No stream is opened any more, as was ordered.
+    retired: bool,
     /// h2 has finished: the task is to bury the connection.
     finished: bool,
     /// The GOAWAYs that were looked at.
@@ -177,6 +179,7 @@ impl<O: Outlet> Connection<O> {
             side,
             streams: Slab::new(),
             closed: false,
+            retired: false,
             finished: false,
             goaways: 0,
             target_window: self.window.unwrap_or_default(),
@@ -408,7 +411,9 @@ impl<O: Outlet> Connection<O> {
     /// of what has changed.
     fn round(self: &Arc<Self>, driver: &mut Driver<O>, place: Place) -> bool {
         let mut news = false;
-        if self.retiring.load(Ordering::Acquire) && driver.side.retire() {
+        if self.is_retiring() && !driver.retired {
+            driver.retired = true;
+            driver.side.retire();
             // The task asks whether this was the end.
             news = true;
         }
@@ -427,6 +432,13 @@ impl<O: Outlet> Connection<O> {
         }
         news |= self.pump_ready(driver, place);
         self.baton.clear_note();
+        // Ordered since the top of the round: the note that was left for it is gone.
+        if self.is_ordered(driver) {
+            match place {
+                Place::Task => self.drive_soon(),
+                Place::Sender | Place::Opener | Place::Reader => news = true,
+            }
+        }
         driver.finished = if place == Place::Reader {
             net::reading_eagerly(|| self.poll_h2(driver))
         } else {
@@ -447,6 +459,13 @@ impl<O: Outlet> Connection<O> {
             self.load.allow(driver.side.max_send_streams());
         }
         news
+    }
+
+    /// Its user, or its task, wants of the connection what was not done yet.
+    fn is_ordered(&self, driver: &Driver<O>) -> bool {
+        self.given_up.load(Ordering::Acquire)
+            || self.is_closing() && !driver.closed
+            || self.is_retiring() && !driver.retired
     }
 
     /// Lets h2 work, and takes in the streams that the peer has opened. True when h2 has finished.

@@ -70,7 +70,6 @@ impl<O: Outlet> Client<O> {
                         h2: Box::new(h2),
                         acceptor,
                         open: true,
-                        retired: false,
                     },
                     None,
                 )?;

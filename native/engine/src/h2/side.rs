@@ -31,7 +31,6 @@ pub(super) enum Side<O: Outlet> {
         acceptor: Arc<dyn Acceptor<O>>,
         /// The peer may open more, as far as it does not heed that it was asked not to.
         open: bool,
-        retired: bool,
     },
 }
 
@@ -126,17 +125,11 @@ impl<O: Outlet> Side<O> {
         }
     }
 
-    /// Opens no stream any more, or asks the peer not to (RFC 9113, 6.8), and lets those that are there end. False when it was told so
-    /// before.
-    pub(super) fn retire(&mut self) -> bool {
+    /// Opens no stream any more, or asks the peer not to (RFC 9113, 6.8), and lets those that are there end.
+    pub(super) fn retire(&mut self) {
         match self {
-            Side::Client { opener, .. } => opener.take().is_some(),
-            Side::Server { h2, retired, .. } => {
-                if !*retired {
-                    h2.graceful_shutdown();
-                }
-                !std::mem::replace(retired, true)
-            }
+            Side::Client { opener, .. } => *opener = None,
+            Side::Server { h2, .. } => h2.graceful_shutdown(),
         }
     }
 
