@@ -31,7 +31,8 @@ groups() ->
      {life, [parallel],
       [stop_lets_requests_end, stop_has_a_deadline, stop_cuts_idle_connections, stop_while_greeting, name_is_forgotten, port_is_told,
        port_is_taken, server_is_supervised, goaway_by_the_server, goaway_by_the_client, socket_is_served, socket_served_with_ssl,
-       idle_connections_are_closed, busy_connections_are_not_idle, idle_client_of_ours, vanished_client_is_found, serve_socket_checks, server_of_a_caller_that_dies, settings_are_told, not_a_client]},
+       idle_connections_are_closed, busy_connections_are_not_idle, slow_readers_are_not_idle,
+       idle_client_of_ours, vanished_client_is_found, serve_socket_checks, server_of_a_caller_that_dies, settings_are_told, not_a_client]},
      {tls, [parallel], [over_tls, certificate_is_asked_for, alpn_is_needed, wrong_files, certificate_is_renewed]},
      {options, [parallel], [options_are_checked]},
      {application, [], [not_started, stopped_with_servers, code_is_replaced, nothing_is_left]}].
@@ -69,7 +70,10 @@ told(Options) ->
               Test ! {asked, Conn, Id, Method, Path, Headers}
           end, Options).
 
-told_request() -> receive {asked, Conn, Id, Method, Path, Headers} -> {Conn, Id, Method, Path, Headers} end.
+told_request() ->
+    receive {asked, Conn, Id, Method, Path, Headers} -> {Conn, Id, Method, Path, Headers}
+    after 20000 -> error({no_request, process_info(self(), messages)})
+    end.
 
 request_event(_Config) ->
     Far = dial(told()),
@@ -405,10 +409,11 @@ stop_cuts_idle_connections(_Config) ->
     _ = raw_peer:expect(Far, closed),
     _ = gone(element(1, Server)).
 
-%% In two steps (RFC 9113, 6.8): one that answers is gone when it has heard of it, one that does not, two seconds later.
+%% In two steps (RFC 9113, 6.8): one that answers is gone when it has heard of it, one that does not, two seconds later. Not while a response
+%% is under way that it takes slowly.
 idle_connections_are_closed(_Config) ->
     [begin
-         Server = told(#{idle_timeout => 50}),
+         Server = told(#{idle_timeout => 1000}),
          Far = dial(Server, #{auto => Auto}),
          ask(Far, 1),
          {Conn, 1, _, _, _} = told_request(),
@@ -421,21 +426,41 @@ idle_connections_are_closed(_Config) ->
 
 %% However long a request takes; and those that come one after another.
 busy_connections_are_not_idle(_Config) ->
-    Server = told(#{idle_timeout => 200}),
-    Far = dial(Server),
-    ask(Far, 1),
+    Server = told(#{idle_timeout => 1000}),
+    [Slow, Steady] = [dial(Server), dial(Server)],
+    ask(Slow, 1),
     {Conn, 1, _, _, _} = told_request(),
-    Until = erlang:monotonic_time(millisecond) + 500,
+    Until = erlang:monotonic_time(millisecond) + 2500,
     (fun Ask(Id) ->
-         ask(Far, Id),
-         {Conn, Id, _, _, _} = told_request(),
-         ok = ?H:respond(Conn, Id, 200, [], <<>>),
-         {<<"200">>, <<>>} = answer(Far, Id),
+         ask(Steady, Id),
+         {Other, Id, _, _, _} = told_request(),
+         ok = ?H:respond(Other, Id, 200, [], <<>>),
+         {<<"200">>, <<>>} = answer(Steady, Id),
+         %% Seldom enough that it is idle in between.
+         receive after 300 -> ok end,
          erlang:monotonic_time(millisecond) < Until andalso Ask(Id + 2)
-     end)(3),
-    ?assertEqual([], [Frame || #{type := goaway} = Frame <- raw_peer:transcript(Far)]),
+     end)(1),
+    ?assertEqual([], [Frame || Far <- [Slow, Steady], #{type := goaway} = Frame <- raw_peer:transcript(Far)]),
     ok = ?H:respond(Conn, 1, 200, [], <<>>),
-    _ = raw_peer:expect(Far, goaway).
+    _ = raw_peer:expect(Slow, goaway).
+
+%% What it has yet to get is no stream any more. It takes longer for it than a peer is given that is asked to go.
+slow_readers_are_not_idle(_Config) ->
+    Server = told(#{idle_timeout => 200}),
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, ?H:server_port(Server), [binary, {active, false}, {recbuf, 16384}]),
+    ok = gen_tcp:send(Socket, [h2_frames:preface(), h2_frames:settings([{initial_window_size, 16#7fffffff}]),
+                               h2_frames:window_update(0, 16#7fff0000), h2_frames:settings_ack(),
+                               h2_frames:headers(1, hpack_lite:encode(?POST), fin)]),
+    {Conn, 1, _, _, _} = told_request(),
+    ok = ?H:respond(Conn, 1, 200, [], binary:copy(<<"b">>, ?MIB)),
+    Read = fun Read(Sum) ->
+               receive after 50 -> ok end,
+               case gen_tcp:recv(Socket, 16384) of
+                   {ok, Data} -> Read(Sum + byte_size(Data));
+                   {error, closed} -> Sum
+               end
+           end,
+    ?assert(Read(0) > ?MIB - 16384).
 
 idle_client_of_ours(_Config) ->
     Server = serve(fun hello/5),
@@ -447,7 +472,7 @@ idle_client_of_ours(_Config) ->
     _ = gone(Conn).
 
 vanished_client_is_found(_Config) ->
-    Far = dial(told(#{keepalive => 30, keepalive_timeout => 60}), #{auto => [settings]}),
+    Far = dial(told(#{keepalive => 500, keepalive_timeout => 1000}), #{auto => [settings]}),
     ask(Far, 1),
     {Conn, 1, _, _, _} = told_request(),
     [{data, 1, <<>>, true}, {closed, {closed, keepalive_timeout}}] = events(Conn, 2),

@@ -17,7 +17,7 @@ use super::connect::{self, Carrier, Standing};
 use super::connection::Connection;
 use super::errand::Errand;
 use super::facts::GoAway;
-use super::idle::{Idle, Idleness};
+use super::idle::{Idle, Idleness, Use};
 use super::info::Endpoints;
 pub use super::keepalive::Keepalive;
 use super::keepalive::{Pinger, Unanswered};
@@ -239,13 +239,20 @@ impl<O: Outlet> Client<O> {
                 goaways = seen;
                 (client.listener)(ClientLife::GoAway(goaway));
             }
-            let bytes_in = connection.facts.bytes_in.load(Relaxed);
-            if let Some(Err(Unanswered)) = pinger.as_mut().map(|pinger| pinger.poll(cx, bytes_in)) {
+            let (streams, _, opened) = connection.load.figures();
+            let seen = Use {
+                opened,
+                data_out: connection.facts.data_out.load(Relaxed),
+                bytes_in: connection.facts.bytes_in.load(Relaxed),
+            };
+            let answered = pinger
+                .as_mut()
+                .map(|pinger| pinger.poll(cx, seen.bytes_in, seen.data_out));
+            if let Some(Err(Unanswered)) = answered {
                 pinger = None;
                 connection.give_up(Loss::PingTimeout);
             }
-            let (streams, _, opened) = connection.load.figures();
-            match idle.as_mut().map(|idle| idle.poll(cx, streams, opened)) {
+            match idle.as_mut().map(|idle| idle.poll(cx, streams, seen)) {
                 Some(Idleness::Long) => connection.retire(),
                 Some(Idleness::Over) => {
                     idle = None;

@@ -52,6 +52,8 @@ struct SendWindows {
 pub(crate) struct Facts {
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
+    /// DATA frames that the socket has taken.
+    pub(crate) data_out: AtomicU64,
     settings_seen: AtomicBool,
     /// When our SETTINGS left: its ACK gives the round-trip time (6.5.3 asks for the ACK at once).
     settings_sent: Mutex<Option<Instant>>,
@@ -86,6 +88,7 @@ impl Facts {
         Facts {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            data_out: AtomicU64::new(0),
             settings_seen: AtomicBool::new(false),
             settings_sent: Mutex::new(None),
             rtt_us: AtomicU64::new(0),
@@ -223,6 +226,7 @@ impl Facts {
     pub(crate) fn sent(&self, frame: &Frame<'_>) {
         match frame.kind {
             kind::DATA => {
+                self.data_out.fetch_add(1, Relaxed);
                 let mut windows = self.windows.lock();
                 windows.connection -= frame.length as i64;
                 if let Some(difference) = windows.streams.get_mut(&frame.stream) {

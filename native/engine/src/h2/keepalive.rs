@@ -25,6 +25,8 @@ pub(super) struct Pinger {
     asking: bool,
     /// Bytes that had come by the time of the last look.
     bytes_in: u64,
+    /// DATA frames that had left by then.
+    data_out: u64,
 }
 
 /// No answer came.
@@ -39,11 +41,13 @@ impl Pinger {
             timer: Box::pin(sleep_until(Instant::now() + keepalive.interval)),
             asking: false,
             bytes_in: 0,
+            data_out: 0,
         }
     }
 
-    /// To be called in each turn of the connection's task, and whenever the context's waker says so.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, bytes_in: u64) -> Result<(), Unanswered> {
+    /// To be called in each turn of the connection's task, and whenever the context's waker says so. `bytes_in` have come so far, and
+    /// `data_out` DATA frames have left.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, bytes_in: u64, data_out: u64) -> Result<(), Unanswered> {
         if self.asking && self.ping_pong.poll_pong(cx).is_ready() {
             // An error is the connection's, which ends by it.
             self.asking = false;
@@ -51,7 +55,9 @@ impl Pinger {
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let heard = std::mem::replace(&mut self.bytes_in, bytes_in) != bytes_in;
-            if self.asking && !heard {
+            let takes = std::mem::replace(&mut self.data_out, data_out) != data_out;
+            // Whoever takes data slowly has yet to come to the PING behind it.
+            if self.asking && !heard && !takes {
                 return Err(Unanswered);
             }
             if self.asking || heard {
