@@ -2,7 +2,7 @@
 //! place takes effect with the next connection a second later, with a listener two, without a restart.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::error::TlsConfigError;
 use super::keylog;
@@ -66,16 +66,15 @@ impl Paths {
         }
     }
 
-    /// Whether none was written to within so long: somebody may be at it, and half a chain of certificates is one too. A time that is still to
-    /// come says nothing. Blocks.
+    /// Whether none was written to within so long: somebody may be at it, and half a chain of certificates is one too. Blocks.
     pub(super) fn are_settled(&self, time: Duration) -> bool {
         let written = |path: &PathBuf| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
-        let now = SystemTime::now();
         [&self.roots, &self.certificate, &self.key]
             .into_iter()
             .flatten()
             .filter_map(written)
-            .all(|written| now.duration_since(written).map_or(true, |age| age >= time))
+            // The clock of a file server may be ahead of ours.
+            .all(|written| written.elapsed().unwrap_or_else(|ahead| ahead.duration()) >= time)
     }
 
     fn add(&mut self, identity: &Identity) {

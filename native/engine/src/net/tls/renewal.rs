@@ -19,7 +19,9 @@ use crate::net::recent::FRESH;
 
 /// How long handshakes wait for a look at the files. There is a configuration without it, which a file system that hangs is not to keep
 /// from clients.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Looks that may find files being written, one after the other. Some file systems always say so.
+const MOST_UNSETTLED: u32 = 30;
 
 /// Is told of each change of a listener's files: that they are used from now on, or why they cannot be, and what there was before is.
 /// Called on a thread of the runtime's that may block.
@@ -40,6 +42,8 @@ struct Current {
     looked_at: Instant,
     /// A look is under way, until the other end is dropped.
     looking: Option<watch::Receiver<()>>,
+    /// Looks of late that found files being written.
+    unsettled: u32,
     /// What was told last, when that was a failure.
     failure: Option<TlsConfigError>,
 }
@@ -64,6 +68,7 @@ impl Renewable {
                 found: Some(fingerprint::of_files(&files)),
                 looked_at,
                 looking: None,
+                unsettled: 0,
                 failure: None,
             }),
             listener: OnceLock::new(),
@@ -110,10 +115,17 @@ impl Renewable {
     /// Reads the files, and tells if there is something new in them. Blocks.
     fn look(&self) {
         let Some((options, paths)) = &self.from else { return };
-        if !paths.are_settled(FRESH) {
-            return;
+        let read = paths.read();
+        // Behind reading: what was written meanwhile counts.
+        let settled = paths.are_settled(FRESH);
+        {
+            let mut current = self.current.lock();
+            current.unsettled = if settled { 0 } else { current.unsettled + 1 };
+            if (1..MOST_UNSETTLED).contains(&current.unsettled) {
+                return;
+            }
         }
-        let (found, made) = match paths.read() {
+        let (found, made) = match read {
             Ok(files) => {
                 let found = Some(fingerprint::of_files(&files));
                 if found == self.current.lock().found {
