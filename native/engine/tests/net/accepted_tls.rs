@@ -1,6 +1,6 @@
 //! TLS of connections that come in, with our own client at the other end: what is agreed on, and who is refused how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hackney_engine::net::{
@@ -461,14 +461,13 @@ struct Filed {
 impl Filed {
     async fn with(leaf: &Leaf) -> Self {
         let folder = TempDir::new().unwrap();
-        let named = |name| folder.path().join(name);
         store(&folder, leaf);
-        let listener = listener(ServerTlsOptions::new(Identity {
-            certificate: CertificateSource::File(named("certificate.pem")),
-            key: KeySource::File(named("key.pem")),
-            password: None,
-        }))
-        .await;
+        let tls = stored_in(folder.path());
+        Filed::listening(folder, tls).await
+    }
+
+    async fn listening(folder: TempDir, tls: ServerTlsOptions) -> Self {
+        let listener = listener(tls).await;
         let (tell, news) = std::sync::mpsc::channel();
         listener.tell_of_renewal(Box::new(move |renewal| tell.send(renewal).unwrap()));
         Filed { folder, listener, news }
@@ -492,6 +491,14 @@ impl Filed {
 fn store(folder: &TempDir, leaf: &Leaf) {
     std::fs::write(folder.path().join("certificate.pem"), leaf.certificate.pem()).unwrap();
     std::fs::write(folder.path().join("key.pem"), leaf.key.serialize_pem()).unwrap();
+}
+
+fn stored_in(folder: &Path) -> ServerTlsOptions {
+    ServerTlsOptions::new(Identity {
+        certificate: CertificateSource::File(folder.join("certificate.pem")),
+        key: KeySource::File(folder.join("key.pem")),
+        password: None,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -532,6 +539,28 @@ async fn a_certificate_that_cannot_be_used_replaces_none() {
     content(&filed.listener, client).await;
 }
 
+/// As certbot and Kubernetes do it: the folder that is named is a link, and another takes its place at once.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_behind_a_link_is_renewed() {
+    let (before, after) = (Authority::new("linked before"), Authority::new("linked since"));
+    let folder = TempDir::new().unwrap();
+    let versions = [TempDir::new_in(&folder).unwrap(), TempDir::new_in(&folder).unwrap()];
+    store(&versions[0], &before.issue(&["localhost"]));
+    store(&versions[1], &after.issue(&["localhost"]));
+    let (link, next) = (folder.path().join("live"), folder.path().join("next"));
+    let point_to = |version: &TempDir| {
+        std::os::unix::fs::symlink(version.path(), &next).unwrap();
+        std::fs::rename(&next, &link).unwrap();
+    };
+    point_to(&versions[0]);
+    let filed = Filed::listening(folder, stored_in(&link)).await;
+    content(&filed.listener, trusting(before.der())).await;
+    point_to(&versions[1]);
+    assert_eq!(filed.hears(&trusting(after.der())).await, Ok(()));
+    content(&filed.listener, trusting(after.der())).await;
+}
+
 /// Nobody has come while it was renewed: the first ones, however many they are, wait until that is seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_shown_a_certificate_that_was_replaced_long_ago() {
@@ -569,15 +598,12 @@ async fn whom_to_trust_is_renewed_too() {
     let roots = folder.path().join("roots.pem");
     std::fs::write(&roots, before.certificate.pem()).unwrap();
     let leaf = before.issue(&["localhost"]);
-    let listener = listener(ServerTlsOptions {
+    let tls = ServerTlsOptions {
         verify_client: true,
         client_roots: Some(Roots::PemFile(roots.clone())),
         ..options(&leaf)
-    })
-    .await;
-    let (tell, news) = std::sync::mpsc::channel();
-    listener.tell_of_renewal(Box::new(move |renewal| tell.send(renewal).unwrap()));
-    let filed = Filed { folder, listener, news };
+    };
+    let filed = Filed::listening(folder, tls).await;
     let client = |authority: &Authority| TlsOptions {
         identity: Some(identity(&authority.issue(&["client.example"]))),
         ..trusting(before.der())
