@@ -66,8 +66,8 @@ h2_connect(URL) ->
 %% <dl>
 %% <dt>`{keepalive, infinity}'</dt><dd>a PING after so long without a byte from the peer, at most twice as long. Servers hang up on
 %% clients that do it too often (`enhance_your_calm'), many below 10 s</dd>
-%% <dt>`{keepalive_timeout, 20000}'</dt><dd>how long its answer may take. Then the connection ends with
-%% `{closed, keepalive_timeout}'</dd>
+%% <dt>`{keepalive_timeout, 20000}'</dt><dd>how long its answer may take, counted anew as long as data leaves that the peer has to take
+%% first. Then the connection ends with `{closed, keepalive_timeout}'</dd>
 %% </dl>
 %% Errors are those of {@link h2_open/4}.
 -spec h2_connect(url(), options()) -> {ok, pid()} | {error, term()}.

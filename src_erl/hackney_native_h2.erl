@@ -251,8 +251,9 @@ unset_stream_handler(Conn, StreamId) -> hackney_native_h2_connection:unset_strea
 %% `key', `keyfile', `password', `cacerts', `cacertfile', `verify', `versions', `alpn_preferred_protocols' as `ssl' has them); `ip',
 %% `inet6', `backlog' (1024), `nodelay' (true); `settings' (`max_concurrent_streams', 100, `initial_window_size', 1 MiB,
 %% `max_frame_size', `max_header_list_size', 256 KiB, `header_table_size'), `connection_window_size' (16 MiB),
-%% `enable_connect_protocol' (RFC 8441); `idle_timeout' (`infinity', or milliseconds without a stream after which a connection is closed, with
-%% GOAWAY); `keepalive' and `keepalive_timeout' (as for {@link hackney_native:h2_connect/2}, to find clients that have vanished). `acceptors' is taken and without effect: nobody is blocked in accepting.
+%% `enable_connect_protocol' (RFC 8441); `idle_timeout' (`infinity', or milliseconds without a stream after which a connection is
+%% closed, with GOAWAY); `keepalive' and `keepalive_timeout' (as for {@link hackney_native:h2_connect/2}, to find clients that have
+%% vanished). `acceptors' is taken and without effect: nobody is blocked in accepting.
 %%
 %% Certificates, keys and roots that are in files may be renewed there: connections that come in two seconds after the files were
 %% written are shown the new ones. Files that cannot be used change nothing, and `logger' gets a warning.
@@ -300,13 +301,14 @@ server_port({_, _, Port}) ->
 
 %% @doc Serves one connection on a socket that is connected already (`ssl' after its handshake), which is given away by it. Of the
 %% options only `handler' (needed), `settings', `enable_connect_protocol', `connection_window_size', `idle_timeout', `keepalive' and
-%% `keepalive_timeout' count. `{ok, Pid}': the connection's process, which monitors the caller and ends with it. `{error, {controlling_process_failed, Reason}}': the socket is
-%% still the caller's.
+%% `keepalive_timeout' count. `{ok, Pid}': the connection's process, which monitors the caller and ends with it.
+%% `{error, {controlling_process_failed, Reason}}': the socket is still the caller's.
 -spec serve_socket(gen_tcp:socket() | ssl:sslsocket(), map()) -> {ok, pid()} | {error, term()}.
 serve_socket(_Socket, Options) when not is_map_key(handler, Options) ->
     {error, {missing_required_option, [handler]}};
 serve_socket(Socket, Options) ->
-    Served = maps:with([handler, settings, enable_connect_protocol, connection_window_size, idle_timeout, keepalive, keepalive_timeout], Options),
+    Served = maps:with([handler, settings, enable_connect_protocol, connection_window_size, idle_timeout, keepalive,
+                        keepalive_timeout], Options),
     case hackney_native_h2_server_options:connection(Served) of
         {ok, #{engine := Engine, handler := Handler}} ->
             case hackney_native_h2_connection:start_served(Socket, Engine, Handler) of

@@ -184,9 +184,10 @@ impl<O: Outlet> Stream<O> {
         if state.awaited {
             // Its keeper is told on an engine thread only. Until then it is open to nobody.
             drop(state);
-            match place {
-                Place::Task => self.opened(),
-                Place::Sender | Place::Opener | Place::Reader => self.run_soon(Stream::opened),
+            if place.is_inline() {
+                self.run_soon(Stream::opened);
+            } else {
+                self.opened();
             }
         } else {
             state.phase = Phase::Open;
@@ -272,9 +273,10 @@ impl<O: Outlet> Connection<O> {
 
 impl<O: Outlet> Stream<O> {
     fn turn_away_soon(self: &Arc<Self>, reason: OpenError, place: Place) {
-        match place {
-            Place::Task => self.turned_away(reason),
-            Place::Sender | Place::Opener | Place::Reader => self.run_soon(|stream| stream.turned_away(reason)),
+        if place.is_inline() {
+            self.run_soon(|stream| stream.turned_away(reason));
+        } else {
+            self.turned_away(reason);
         }
     }
 }

@@ -38,6 +38,9 @@ const MAX_WINDOW: u32 = 0x7fff_ffff;
 /// Streams taken in at one time, before those that are there have their turn.
 const ACCEPTS: usize = 64;
 
+/// Rounds before others get their turn. The rest is the task's, which yields to the runtime between its turns.
+const ROUNDS: usize = 4;
+
 /// Which thread drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -57,29 +60,19 @@ impl Place {
         self != Place::Task
     }
 
-    /// Rounds before others get their turn. The rest is the task's, which yields to the runtime between its turns.
-    fn rounds(self) -> usize {
-        match self {
-            Place::Sender | Place::Opener | Place::Reader => 4,
-            Place::Task => 4,
-        }
-    }
-
     /// Bytes read and bytes written: inline in all rounds together, so that a turn stays far below 1 ms, else in each round.
     /// Reading 32 KiB of the shortest frames takes some 100 us, encrypting and writing 128 KiB some 200 us.
     fn allowance(self) -> (usize, usize) {
-        match self {
-            Place::Sender | Place::Opener | Place::Reader => (32 * 1024, 128 * 1024),
-            Place::Task => (256 * 1024, 256 * 1024),
+        if self.is_inline() {
+            (32 * 1024, 128 * 1024)
+        } else {
+            (256 * 1024, 256 * 1024)
         }
     }
 
     /// Streams looked after, or opened, in each half of a round: each may take some microseconds.
     pub(super) fn streams(self) -> usize {
-        match self {
-            Place::Sender | Place::Opener | Place::Reader => 16,
-            Place::Task => 256,
-        }
+        if self.is_inline() { 16 } else { 256 }
     }
 }
 
@@ -315,7 +308,7 @@ impl<O: Outlet> Connection<O> {
             return Poll::Pending;
         }
         let mut tell_task = false;
-        let mut rounds = place.rounds();
+        let mut rounds = ROUNDS;
         self.allowance.set(place.allowance());
         loop {
             let mut slot = self.driver.lock();
@@ -434,9 +427,10 @@ impl<O: Outlet> Connection<O> {
         self.baton.clear_note();
         // Ordered since the top of the round: the note that was left for it is gone.
         if self.is_ordered(driver) {
-            match place {
-                Place::Task => self.drive_soon(),
-                Place::Sender | Place::Opener | Place::Reader => news = true,
+            if place.is_inline() {
+                news = true;
+            } else {
+                self.drive_soon();
             }
         }
         driver.finished = if place == Place::Reader {

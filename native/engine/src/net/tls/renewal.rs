@@ -116,25 +116,11 @@ impl Renewable {
     fn look(&self) {
         let Some((options, paths)) = &self.from else { return };
         let read = paths.read();
-        // Behind reading: what was written meanwhile counts.
-        let settled = paths.are_settled(FRESH);
-        {
-            let mut current = self.current.lock();
-            current.unsettled = if settled { 0 } else { current.unsettled + 1 };
-            if (1..MOST_UNSETTLED).contains(&current.unsettled) {
-                return;
-            }
+        let found = read.as_ref().ok().map(fingerprint::of_files);
+        if found.is_some() && found == self.current.lock().found || !self.may_use(paths) {
+            return;
         }
-        let (found, made) = match read {
-            Ok(files) => {
-                let found = Some(fingerprint::of_files(&files));
-                if found == self.current.lock().found {
-                    return;
-                }
-                (found, server::build(options, &files))
-            }
-            Err(failure) => (None, Err(failure)),
-        };
+        let made = read.and_then(|files| server::build(options, &files));
         let mut current = self.current.lock();
         current.found = found;
         let news = match made {
@@ -153,6 +139,14 @@ impl Renewable {
         if let Some(listener) = self.listener.get() {
             listener(news);
         }
+    }
+
+    /// Nobody was writing to the files while they were read, or it always looks as if somebody were. Blocks.
+    fn may_use(&self, paths: &Paths) -> bool {
+        let settled = paths.are_settled(FRESH);
+        let mut current = self.current.lock();
+        current.unsettled = if settled { 0 } else { current.unsettled + 1 };
+        settled || current.unsettled >= MOST_UNSETTLED
     }
 }
 

@@ -125,8 +125,7 @@ pub(super) fn build(options: &ServerTlsOptions, files: &Files) -> Result<ServerC
     config.ignore_client_order = true;
     // The client keeps its session in a ticket, sealed with a key that only this configuration has: no memory is held for
     // clients that may never come back, and no session passes from one listener's trust to another's, or to that of renewed
-    // files. Keys change every six
-    // hours, and a ticket, with what was verified when it was made, is good for twelve at most.
+    // files. Keys change every six hours, and a ticket, with what was verified when it was made, is good for twelve at most.
     config.ticketer = Ticketer::new().map_err(|error| TlsConfigError::new("ssl_options", error.to_string()))?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
